@@ -1,0 +1,1 @@
+"""Tuwen (图问): one OpenAI-compatible endpoint in front of the vision models of Chinese clouds."""

@@ -1,0 +1,125 @@
+"""What the rest of the gateway asks of the stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from app.core.events import UsageSource
+
+Outcome: TypeAlias = Literal["finished", "failed", "gone"]
+UsageGrouping: TypeAlias = Literal["day", "model", "key"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A key as stored. The key itself is shown once, at creation, and kept nowhere.
+
+    Args:
+        id: public, as `key_3f9c…`; ledger rows carry it.
+        digest: keyed digest of the secret, hexadecimal.
+        created_at, revoked_at: Unix time in seconds; `None`: not revoked.
+    """
+
+    id: str
+    name: str
+    digest: str
+    admin: bool
+    created_at: float
+    revoked_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, once the key was checked."""
+
+    key_id: str
+    name: str
+    admin: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """One request, booked once.
+
+    Args:
+        request_id: ours; booking the same id twice changes nothing.
+        started_at: Unix time in seconds.
+        model: the id the caller asked for. backend, backend_model: the route that answered, empty if none was reached.
+        backend_request_id: the vendor's id of it, for reconciling bills.
+        tariff: the tariff applied, as JSON text, so that the cost can be checked years later.
+        first_event_ms: from the request's arrival to the backend's first event; `None` if none came.
+        outcome: `finished`; `failed` (refused, or the backend broke); `gone` (the caller left before the end).
+        error_code: OpenAI's code of the failure.
+    """
+
+    request_id: str
+    started_at: float
+    key_id: str
+    model: str
+    backend: str
+    backend_model: str
+    backend_request_id: str | None
+    stream: bool
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    reasoning_tokens: int
+    image_count: int
+    usage_source: UsageSource
+    tariff: str
+    cost_micros: int
+    first_event_ms: int | None
+    total_ms: int
+    outcome: Outcome
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageSummary:
+    """Ledger rows added up. `group` is a day (`2026-11-20`, local time), a model id, or a key id with its name."""
+
+    group: str
+    requests: int
+    failed: int
+    input_tokens: int
+    output_tokens: int
+    image_count: int
+    cost_micros: int
+
+
+class KeyStore(Protocol):
+    """Keys, by digest."""
+
+    async def key_by_digest(self, digest: str) -> KeyRecord | None:
+        """The key with this digest, revoked or not."""
+        ...
+
+    async def add_key(self, record: KeyRecord) -> None:
+        """Stores a new key."""
+        ...
+
+    async def keys(self) -> Sequence[KeyRecord]:
+        """All keys, oldest first, revoked ones included."""
+        ...
+
+    async def revoke_key(self, key_id: str, revoked_at: float) -> bool:
+        """Revokes a key; False if there is none of this id, or it was revoked before."""
+        ...
+
+
+class Ledger(Protocol):
+    """The rows that say what was used."""
+
+    async def settle(self, row: LedgerRow) -> None:
+        """Books a request; returns once the row is durable. A second row of the same request id changes nothing."""
+        ...
+
+    async def rows(self, *, since: float, limit: int) -> Sequence[LedgerRow]:
+        """The newest rows from `since` (Unix seconds) on, newest first."""
+        ...
+
+    async def summary(self, by: UsageGrouping, *, since: float) -> Sequence[UsageSummary]:
+        """Rows from `since` on, added up per group, in the order of the group."""
+        ...

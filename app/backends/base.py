@@ -1,0 +1,98 @@
+"""What a kind of backend is: capabilities, options, and a translator per request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
+
+from pydantic import BaseModel, ConfigDict
+
+from app.core.errors import BackendError
+from app.core.events import Event
+from app.core.types import Call, ChatRequest, Context, Frame, ImageRules
+
+ImageInput: TypeAlias = Literal["bytes", "url", "either"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a route can do. Every default is the poorest backend.
+
+    Args:
+        streaming: it can answer as it goes; else the whole answer comes in one frame.
+        tools: it can call tools; tools merely offered to one that cannot are dropped with a notice.
+        json_schema: it holds answers to a JSON schema.
+        json_object: it holds answers to JSON.
+        max_images: pictures per request; 0 means it sees nothing.
+        newest_turn_only: it looks at the pictures of the newest turn only; older ones are not even fetched.
+        image_input: whether pictures travel as bytes, as addresses, or either.
+        knobs: the optional `ChatRequest` fields it understands; others are dropped with a notice.
+        extra: vendor parameters a caller may pass through.
+    """
+
+    streaming: bool = False
+    system_role: bool = False
+    tools: bool = False
+    json_schema: bool = False
+    json_object: bool = False
+    reasoning: bool = False
+    max_images: int = 0
+    newest_turn_only: bool = False
+    image_input: ImageInput = "bytes"
+    image_rules: ImageRules = field(default_factory=ImageRules)
+    knobs: frozenset[str] = frozenset()
+    extra: frozenset[str] = frozenset()
+    max_output_tokens: int | None = None
+
+
+class BackendOptions(BaseModel):
+    """A `[backends.NAME]` section of models.toml without `kind` and `limits`. Kinds add their fields.
+
+    Every secret is a `pydantic.SecretStr`, written as `env::NAME`; where NAME is not set the backend is listed as not
+    configured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Translator(Protocol):
+    """One request's conversation with one backend. Made per request; does no I/O and reads no clock."""
+
+    backend_request_id: str | None
+    """The vendor's id of this request, once seen in the answer."""
+
+    def call(self, request: ChatRequest, context: Context) -> Call:
+        """What to ask the backend. `request.model` is the backend's own name of the model; pictures are fitted."""
+        ...
+
+    def receive(self, frame: Frame) -> Iterable[Event]:
+        """Decodes one frame.
+
+        Raises:
+            BackendError: the frame is an error, or no sense can be made of it.
+        """
+        ...
+
+    def receive_eof(self) -> Iterable[Event]:
+        """The backend has nothing more to say: yields the terminal, or raises `BackendProtocolError` if cut short."""
+        ...
+
+    def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
+        """Reads an answer whose HTTP status is not 200. `headers` have lower-case names."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """A row of the registry.
+
+    Args:
+        options: the class of its section in models.toml.
+        capabilities: of one remote model, from (options, remote model).
+        translator: made per request from (backend name, options, remote model).
+    """
+
+    options: type[BackendOptions]
+    capabilities: Callable[[Any, str], Capabilities]
+    translator: Callable[[str, Any, str], Translator]

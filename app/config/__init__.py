@@ -1,0 +1,1 @@
+"""What the operator writes: the environment (`settings`), and models.toml (`catalog`)."""

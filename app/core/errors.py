@@ -1,0 +1,226 @@
+"""Every error a caller can be told of.
+
+    GatewayError                      str(error) is safe for the caller
+    ├─ RequestError(param)            the caller's to fix
+    │   ├─ InvalidRequest 400 ─ ImageRejected 400 · UnsupportedFeature 400
+    │   ├─ AuthenticationFailed 401 · PermissionDenied 403 · ModelNotFound 404 · MethodNotAllowed 405
+    │   ├─ PayloadTooLarge 413 · UnsupportedMediaType 415
+    │   └─ RateLimited 429(retry_after_s) · QuotaExceeded 429
+    ├─ BackendError(backend, backend_code, detail)      detail goes to logs only; ↻ another route may be tried
+    │   ├─ BackendUnavailable 503 ↻ · BackendTimeout 504 ↻ · BackendBusy 429 ↻(retry_after_s)
+    │   ├─ BackendProtocolError 502 (↻ if cut short, empty or HTML; not if oversized or redirected)
+    │   └─ BackendRefused 400 ─ ContextTooLong 400 · ContentFiltered 400     BackendMisconfigured 502
+    └─ InternalError 500
+
+Raised once, where the cause is known; mapped to HTTP once, in `app/api/errors.py`. The statuses above are that table's.
+"""
+
+from __future__ import annotations
+
+
+class GatewayError(Exception):
+    """Base of all. `str(error)` is one line, safe for the caller: no vendor text, address, key or trace.
+
+    Args:
+        code: OpenAI's `error.code` where the class's default is too coarse.
+    """
+
+    code: str | None = None
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        if code is not None:
+            self.code = code
+
+
+class RequestError(GatewayError):
+    """The caller's to fix.
+
+    Args:
+        param: the path of the field at fault, as `messages[0].content[1].text`.
+    """
+
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.param = param
+
+
+class InvalidRequest(RequestError):
+    """The request says something that cannot be meant."""
+
+
+class ImageRejected(InvalidRequest):
+    """A picture is broken, too large, of a kind we do not take, or could not be fetched."""
+
+    code = "invalid_image"
+
+
+class UnsupportedFeature(InvalidRequest):
+    """The request is sound, but no backend of this model can do it."""
+
+    code = "unsupported_feature"
+
+
+class AuthenticationFailed(RequestError):
+    """No key, or not one of ours."""
+
+    code = "invalid_api_key"
+
+
+class PermissionDenied(RequestError):
+    """The key is ours but may not do this."""
+
+    code = "permission_denied"
+
+
+class ModelNotFound(RequestError):
+    """No model of this name is configured."""
+
+    code = "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, the method does not."""
+
+    code = "method_not_allowed"
+
+
+class PathNotFound(RequestError):
+    """Nothing is served at this path."""
+
+    code = "not_found"
+
+
+class PayloadTooLarge(RequestError):
+    """The body is over the bound."""
+
+    code = "request_too_large"
+
+
+class UnsupportedMediaType(RequestError):
+    """The body is in a form we do not read."""
+
+    code = "unsupported_media_type"
+
+
+class RateLimited(RequestError):
+    """The caller asks faster than its key, or this machine, may.
+
+    Args:
+        retry_after_s: when asking again makes sense.
+    """
+
+    code = "rate_limit_exceeded"
+
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str | None = None) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(RequestError):
+    """The key's balance does not carry the request."""
+
+    code = "insufficient_quota"
+
+
+class BackendError(GatewayError):
+    """A backend failed.
+
+    Args:
+        backend: its name in the catalogue; for logs and the ledger.
+        backend_code: the vendor's own code, for logs.
+        detail: what the vendor said; for logs only, never for callers.
+        retryable: whether another route may be tried; the class's default where `None`.
+    """
+
+    retryable: bool = False
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str = "",
+        backend_code: str | None = None,
+        detail: str = "",
+        retryable: bool | None = None,
+        code: str | None = None,
+    ) -> None:
+        super().__init__(message, code=code)
+        self.backend = backend
+        self.backend_code = backend_code
+        self.detail = detail
+        if retryable is not None:
+            self.retryable = retryable
+
+
+class BackendUnavailable(BackendError):
+    """It could not be reached, or said that it cannot serve now."""
+
+    code = "backend_unavailable"
+    retryable = True
+
+
+class BackendTimeout(BackendError):
+    """It did not answer in time, or stopped answering."""
+
+    code = "backend_timeout"
+    retryable = True
+
+
+class BackendBusy(BackendError):
+    """It said: too many requests.
+
+    Args:
+        retry_after_s: what it asked us to wait; `None` where it did not say.
+    """
+
+    code = "rate_limit_exceeded"
+    retryable = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        backend: str = "",
+        backend_code: str | None = None,
+        detail: str = "",
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, backend=backend, backend_code=backend_code, detail=detail)
+        self.retry_after_s = retry_after_s
+
+
+class BackendProtocolError(BackendError):
+    """It answered something that is no answer: cut short, empty, HTML, broken JSON, oversized, redirected."""
+
+    code = "backend_protocol_error"
+
+
+class BackendMisconfigured(BackendError):
+    """Our credentials or configuration are wrong; never the caller's fault."""
+
+    code = "backend_misconfigured"
+
+
+class BackendRefused(BackendError):
+    """It read the request and refused it; asking elsewhere or again would not help."""
+
+    code = "backend_refused"
+
+
+class ContextTooLong(BackendRefused):
+    """The conversation is longer than the model takes."""
+
+    code = "context_length_exceeded"
+
+
+class ContentFiltered(BackendRefused):
+    """The vendor's content check refused the request."""
+
+    code = "content_filter"
+
+
+class InternalError(GatewayError):
+    """Our own fault."""
+
+    code = "internal_error"

@@ -1,0 +1,1 @@
+"""Pictures: from what the caller wrote to what a backend takes."""

@@ -1,0 +1,1 @@
+"""Implementations of the interfaces in app.accounts."""

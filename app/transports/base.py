@@ -1,0 +1,53 @@
+"""What carries a call to a backend and its frames back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from app.core.types import Frame
+
+
+class Reply(Protocol):
+    """A backend's answer, open.
+
+    `status` is the HTTP status, 200 where there is no HTTP; `headers` have lower-case names.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+
+    async def body(self) -> bytes:
+        """What came with a refusal, cut at a bound; for `Translator.refused`."""
+        ...
+
+    def frames(self) -> AsyncIterator[Sequence[Frame]]:
+        """The frames, in batches: all that one read of the wire completed. Never an empty batch.
+
+        Raises:
+            BackendUnavailable: the connection broke before the first frame.
+            BackendProtocolError: it broke later, or what came is oversized or no valid framing.
+        """
+        ...
+
+
+class Transport(Protocol):
+    """Opens calls of one type."""
+
+    def open(self, call: Any, *, backend: str, connect_s: float) -> AbstractAsyncContextManager[Reply]:
+        """Sends the call; the reply is open until the block ends, and its connection is closed with it.
+
+        Args:
+            backend: name in the catalogue, for errors.
+            connect_s: bound on reaching the backend.
+
+        Raises:
+            BackendUnavailable: it cannot be reached.
+            BackendTimeout: it cannot be reached within `connect_s`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Ends connections and processes."""
+        ...
