@@ -1,0 +1,180 @@
+"""HTTP towards backends, on aiohttp: one connection pool per backend, nothing followed, nothing inflated, all bounded."""
+
+from __future__ import annotations
+
+import io
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import aiohttp
+from typing_extensions import override
+
+from app.core.errors import (
+    BackendError,
+    BackendMisconfigured,
+    BackendProtocolError,
+    BackendTimeout,
+    BackendUnavailable,
+)
+from app.core.types import Frame, HttpCall
+from app.transports.base import Reply, Transport
+from app.transports.framing import EventTooLarge, SseDecoder
+
+_REFUSAL_BYTES = 64 * 1024
+_LARGE_BODY_BYTES = 1024 * 1024
+_KEEP_ALIVE_S = 15.0
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+
+_UNREACHABLE = "The model's backend cannot be reached at the moment; try again in a few seconds."
+_CUT_SHORT = "The model's backend broke off its answer; try again."
+_NO_ANSWER = "The model's backend sent something that is not an answer; try again, or tell the operator if it persists."
+
+_ERRORS: tuple[tuple[type[Exception], type[BackendError], str, bool], ...] = (
+    # library's exception, ours, words for the caller, retryable; the first that fits
+    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, "The model's backend has no valid certificate; the operator must look.", False),
+    (aiohttp.ClientSSLError, BackendUnavailable, _UNREACHABLE, True),
+    (ssl.SSLError, BackendUnavailable, _UNREACHABLE, True),
+    (aiohttp.ServerTimeoutError, BackendTimeout, "The model's backend did not answer in time; try again.", True),
+    (aiohttp.InvalidURL, BackendMisconfigured, "The model's backend has no valid address; the operator must look.", False),
+    (aiohttp.ClientPayloadError, BackendProtocolError, _CUT_SHORT, True),
+    (aiohttp.ClientResponseError, BackendProtocolError, _NO_ANSWER, True),
+    (aiohttp.ClientConnectionError, BackendUnavailable, _UNREACHABLE, True),
+    (aiohttp.ClientError, BackendUnavailable, _UNREACHABLE, True),
+    (ConnectionError, BackendUnavailable, _UNREACHABLE, True),
+)  # fmt: skip
+_CAUGHT = tuple(row[0] for row in _ERRORS)
+
+
+def _mapped(error: Exception, backend: str) -> BackendError:
+    for library, ours, words, retryable in _ERRORS:
+        if isinstance(error, library):
+            return ours(words, backend=backend, detail=f"{type(error).__name__}: {error}", retryable=retryable)
+    raise error  # pragma: no cover - callers catch exactly the classes of the table
+
+
+class HttpReply(Reply):
+    """One HTTP response, its body not yet read."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, backend: str, max_event_bytes: int, max_body_bytes: int
+    ) -> None:
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        self._content = response.content
+        self._backend = backend
+        self._max_event_bytes = max_event_bytes
+        self._max_body_bytes = max_body_bytes
+
+    @override
+    async def body(self) -> bytes:
+        pieces: list[bytes] = []
+        size = 0
+        try:
+            while size < _REFUSAL_BYTES and (data := await self._content.readany()):
+                pieces.append(data)
+                size += len(data)
+        except _CAUGHT:
+            pass  # a refusal cut short is still a refusal; what came is enough
+        return b"".join(pieces)[:_REFUSAL_BYTES]
+
+    @override
+    async def frames(self) -> AsyncIterator[Sequence[Frame]]:
+        if self.headers.get("content-encoding", "identity") != "identity":
+            raise self._broken("compressed though we asked for plain", retryable=False)
+        try:
+            first = await self._content.readany()
+            if self._is_sse(first):
+                async for batch in self._events(first):
+                    yield batch
+            else:
+                yield [Frame(await self._whole(first))]
+        except _CAUGHT as error:
+            raise _mapped(error, self._backend) from error
+        except EventTooLarge as error:
+            raise self._broken("an event is over the bound", retryable=False) from error
+
+    def _is_sse(self, first: bytes) -> bool:
+        kind = self.headers.get("content-type", "")
+        return kind.startswith("text/event-stream") or first.lstrip().startswith(_SSE_STARTS)
+
+    async def _events(self, data: bytes) -> AsyncIterator[Sequence[Frame]]:
+        decoder = SseDecoder(self._max_event_bytes)
+        readany = self._content.readany
+        while data:
+            if batch := decoder.feed(data):
+                yield batch
+            data = await readany()
+        if batch := decoder.end():
+            yield batch
+
+    async def _whole(self, first: bytes) -> bytes:
+        pieces, size = [first], len(first)
+        while data := await self._content.readany():
+            size += len(data)
+            if size > self._max_body_bytes:
+                raise self._broken("the body is over the bound", retryable=False)
+            pieces.append(data)
+        body = b"".join(pieces)
+        if not body.strip():
+            raise self._broken("empty body", retryable=True)
+        if body.lstrip().startswith(b"<"):
+            raise self._broken("HTML or XML", retryable=True)
+        return body
+
+    def _broken(self, detail: str, *, retryable: bool) -> BackendProtocolError:
+        return BackendProtocolError(_NO_ANSWER, backend=self._backend, detail=detail, retryable=retryable)
+
+
+class HttpTransport(Transport):
+    """Carries `HttpCall`s.
+
+    Args:
+        max_event_bytes: bound on one server-sent event.
+        max_body_bytes: bound on a body that is not a stream.
+    """
+
+    def __init__(self, *, max_event_bytes: int = 4 * 1024 * 1024, max_body_bytes: int = 32 * 1024 * 1024) -> None:
+        self._max_event_bytes = max_event_bytes
+        self._max_body_bytes = max_body_bytes
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    @override
+    @asynccontextmanager
+    async def open(self, call: HttpCall, *, backend: str, connect_s: float) -> AsyncIterator[Reply]:
+        session = self._session(backend)
+        timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
+        body = io.BytesIO(call.body) if len(call.body) > _LARGE_BODY_BYTES else call.body
+        try:
+            response = await session.request(
+                call.method,
+                call.url,
+                data=body,
+                headers={"accept-encoding": "identity", **call.headers},
+                allow_redirects=False,
+                timeout=timeout,
+            )
+        except _CAUGHT as error:
+            raise _mapped(error, backend) from error
+        async with response:
+            if 300 <= response.status < 400:
+                raise BackendProtocolError(_NO_ANSWER, backend=backend, detail=f"redirect {response.status}")
+            yield HttpReply(response, backend, self._max_event_bytes, self._max_body_bytes)
+
+    def _session(self, backend: str) -> aiohttp.ClientSession:
+        session = self._sessions.get(backend)
+        if session is None:
+            session = self._sessions[backend] = aiohttp.ClientSession(
+                # limit=0: how many calls a backend takes is the catalogue's to say, not the pool's
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                skip_auto_headers=("User-Agent",),
+            )
+        return session
+
+    @override
+    async def aclose(self) -> None:
+        sessions, self._sessions = list(self._sessions.values()), {}
+        for session in sessions:
+            await session.close()
