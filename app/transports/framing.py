@@ -1,7 +1,7 @@
 """Server-sent events in: a network read goes in, the complete events in it come out. Sans I/O, bounded.
 
 Follows the event stream format of the HTML standard (https://html.spec.whatwg.org/multipage/server-sent-events.html),
-and two habits of real servers beyond it: `data:` without a space, and an error sent as a bare JSON line without `data:`.
+and one habit of real servers beyond it: an error sent as a bare JSON line, without `data:`.
 """
 
 from __future__ import annotations

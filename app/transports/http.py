@@ -1,4 +1,4 @@
-"""HTTP towards backends, on aiohttp: one connection pool per backend, nothing followed, nothing inflated, all bounded."""
+"""HTTP towards backends, on aiohttp: a pool per backend, nothing followed, nothing inflated, all bounded."""
 
 from __future__ import annotations
 
@@ -26,17 +26,26 @@ _LARGE_BODY_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 15.0
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
+_ACCEPT = {
+    "sse": {"accept": "text/event-stream", "accept-encoding": "identity"},
+    "json": {"accept": "application/json", "accept-encoding": "identity"},
+}
+
 _UNREACHABLE = "The model's backend cannot be reached at the moment; try again in a few seconds."
 _CUT_SHORT = "The model's backend broke off its answer; try again."
 _NO_ANSWER = "The model's backend sent something that is not an answer; try again, or tell the operator if it persists."
 
+_BAD_CERTIFICATE = "The model's backend has no valid certificate; the operator must look."
+_BAD_ADDRESS = "The model's backend has no valid address; the operator must look."
+_TOO_LATE = "The model's backend did not answer in time; try again."
+
 _ERRORS: tuple[tuple[type[Exception], type[BackendError], str, bool], ...] = (
     # library's exception, ours, words for the caller, retryable; the first that fits
-    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, "The model's backend has no valid certificate; the operator must look.", False),
+    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, _BAD_CERTIFICATE, False),
     (aiohttp.ClientSSLError, BackendUnavailable, _UNREACHABLE, True),
     (ssl.SSLError, BackendUnavailable, _UNREACHABLE, True),
-    (aiohttp.ServerTimeoutError, BackendTimeout, "The model's backend did not answer in time; try again.", True),
-    (aiohttp.InvalidURL, BackendMisconfigured, "The model's backend has no valid address; the operator must look.", False),
+    (aiohttp.ServerTimeoutError, BackendTimeout, _TOO_LATE, True),
+    (aiohttp.InvalidURL, BackendMisconfigured, _BAD_ADDRESS, False),
     (aiohttp.ClientPayloadError, BackendProtocolError, _CUT_SHORT, True),
     (aiohttp.ClientResponseError, BackendProtocolError, _NO_ANSWER, True),
     (aiohttp.ClientConnectionError, BackendUnavailable, _UNREACHABLE, True),
@@ -150,7 +159,7 @@ class HttpTransport(Transport):
                 call.method,
                 call.url,
                 data=body,
-                headers={"accept-encoding": "identity", **call.headers},
+                headers={**_ACCEPT[call.framing], **call.headers},
                 allow_redirects=False,
                 timeout=timeout,
             )
