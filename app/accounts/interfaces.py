@@ -48,7 +48,7 @@ class LedgerRow:
         started_at: Unix time in seconds.
         model: the id the caller asked for. backend, backend_model: the route that answered, empty if none was reached.
         backend_request_id: the vendor's id of it, for reconciling bills.
-        tariff: the tariff applied, as JSON text, so that the cost can be checked years later.
+        tariff: the tariff applied, as JSON text, so that the cost can be checked years later; `null`: none was known.
         first_event_ms: from the request's arrival to the backend's first event; `None` if none came.
         outcome: `finished`; `failed` (refused, or the backend broke); `gone` (the caller left before the end).
         error_code: OpenAI's code of the failure.
@@ -78,7 +78,13 @@ class LedgerRow:
 
 @dataclass(frozen=True, slots=True)
 class UsageSummary:
-    """Ledger rows added up. `group` is a day (`2026-11-20`, local time), a model id, or a key id with its name."""
+    """Ledger rows added up.
+
+    Args:
+        group: a day (`2026-11-20`, local time), a model id, or a key id with its name.
+        failed: how many of the requests failed; a caller who left is no failure.
+        unpriced: how many used something of a model without a tariff; their cost is unknown and not in the sum.
+    """
 
     group: str
     requests: int
@@ -87,6 +93,7 @@ class UsageSummary:
     output_tokens: int
     image_count: int
     cost_micros: int
+    unpriced: int = 0
 
 
 class KeyStore(Protocol):
@@ -98,6 +105,10 @@ class KeyStore(Protocol):
 
     async def add_key(self, record: KeyRecord) -> None:
         """Stores a new key."""
+        ...
+
+    async def add_first_key(self, record: KeyRecord) -> bool:
+        """Stores a key if there is none of any sort, in one step; False if there is one, revoked or not."""
         ...
 
     async def keys(self) -> Sequence[KeyRecord]:

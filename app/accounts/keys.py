@@ -1,0 +1,162 @@
+"""Keys: their form, how they are made, and who stands behind one.
+
+A key is `sk-tw-` and 43 letters of base64url: 256 random bits. We keep a keyed digest of the whole text, HMAC-SHA256
+under the server's secret: a stolen database opens nothing, and whoever loses the secret loses every key.
+
+Rule of change: keys live for years in other people's settings. A new form gets a new prefix (it must still begin with
+`sk-`, some clients refuse others); the old form is read as long as one key of it is not revoked. The digest is taken
+over the text as it stands, prefix included, so that both forms live in one table.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+from typing import TypeAlias
+
+from app.accounts.interfaces import Caller, KeyRecord, KeyStore
+from app.core.errors import AuthenticationFailed, InvalidRequest
+
+KEY_PREFIX = "sk-tw-"
+_KEY_BYTES = 32
+_KEY_ID_BYTES = 6
+_NAME_MAX_CHARS = 100
+_KEY_FORM = re.compile(KEY_PREFIX + r"[A-Za-z0-9_-]{43}")
+_NO_KEY = frozenset({"", "null", "undefined", "none"})
+_CALLERS_MAX = 10_000
+_STRANGERS_MAX = 1_000
+
+_Believed: TypeAlias = tuple[float, Caller | None]
+_NOTHING_YET: _Believed = (-inf, None)
+
+
+class KeyDigest:
+    """Turns a key into the digest it is stored under."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._keyed = hmac.new(secret, digestmod="sha256")
+
+    def of(self, key: str) -> str:
+        """The digest, hexadecimal."""
+        copy = self._keyed.copy()
+        copy.update(key.encode())
+        return copy.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class MintedKey:
+    """A new key. `key` is the secret itself: show it once, keep it nowhere."""
+
+    key: str = field(repr=False)
+    record: KeyRecord
+
+
+class KeyMint:
+    """Makes keys.
+
+    Args:
+        secret: the server's.
+        clock: Unix time in seconds.
+        random_bytes: so many random bytes, fit for secrets.
+    """
+
+    def __init__(self, secret: bytes, *, clock: Callable[[], float], random_bytes: Callable[[int], bytes]) -> None:
+        self._digest = KeyDigest(secret)
+        self._clock = clock
+        self._random_bytes = random_bytes
+
+    def mint(self, name: str, *, admin: bool) -> MintedKey:
+        """Makes a key; storing its record is the caller's next step.
+
+        Raises:
+            InvalidRequest: the name is empty, too long, or holds characters that cannot be printed.
+        """
+        name = name.strip()
+        if not name or len(name) > _NAME_MAX_CHARS or not name.isprintable():
+            raise InvalidRequest(f"A key's name has 1 to {_NAME_MAX_CHARS} printable characters.", param="name")
+        key = KEY_PREFIX + urlsafe_b64encode(self._random_bytes(_KEY_BYTES)).decode().rstrip("=")
+        record = KeyRecord(
+            id=f"key_{self._random_bytes(_KEY_ID_BYTES).hex()}",
+            name=name,
+            digest=self._digest.of(key),
+            admin=admin,
+            created_at=self._clock(),
+        )
+        return MintedKey(key, record)
+
+
+async def first_key(store: KeyStore, mint: KeyMint) -> str | None:
+    """Mints an admin key where there is none of any sort yet: the first start.
+
+    Returns:
+        The key, to be shown once; `None` if keys exist already, revoked ones included.
+    """
+    minted = mint.mint("admin", admin=True)
+    return minted.key if await store.add_first_key(minted.record) else None
+
+
+class Authenticator:
+    """Says who stands behind a key. What it learned is believed for `cache_s`; so long may a revoked key live on.
+
+    Strangers are remembered apart from callers, so that a flood of wrong keys cannot push out the right ones.
+
+    Args:
+        secret: the server's.
+        clock: any clock in seconds that never goes back.
+    """
+
+    def __init__(self, store: KeyStore, secret: bytes, *, clock: Callable[[], float], cache_s: float = 2.0) -> None:
+        self._store = store
+        self._digest = KeyDigest(secret)
+        self._clock = clock
+        self._cache_s = cache_s
+        self._callers: dict[str, _Believed] = {}
+        self._strangers: dict[str, _Believed] = {}
+
+    async def caller(self, presented: str | None) -> Caller:
+        """Who presents this key.
+
+        Args:
+            presented: the key as it came, without `Bearer`; `None` if none came.
+
+        Raises:
+            AuthenticationFailed: no key, not a key, not ours, or revoked; the message never repeats the key.
+            InternalError: the store cannot be read.
+        """
+        if presented is None or presented.lower() in _NO_KEY:
+            raise AuthenticationFailed("No API key was given. Send it as the header 'Authorization: Bearer sk-tw-...'.")
+        if _KEY_FORM.fullmatch(presented) is None:
+            raise AuthenticationFailed(
+                "This is not an API key of this gateway: its keys are 'sk-tw-' and 43 letters. Check that it is whole."
+            )
+        digest = self._digest.of(presented)
+        now = self._clock()
+        until, caller = self._callers.get(digest) or self._strangers.get(digest) or _NOTHING_YET
+        if now >= until:
+            caller = await self._look_up(digest, until=now + self._cache_s)
+        if caller is None:
+            raise AuthenticationFailed("This API key is unknown or was revoked. Ask the operator for another.")
+        return caller
+
+    async def _look_up(self, digest: str, *, until: float) -> Caller | None:
+        """Asks the store. `until` counts from before the question, so no answer is believed for longer than it may."""
+        record = await self._store.key_by_digest(digest)
+        self._callers.pop(digest, None)
+        self._strangers.pop(digest, None)
+        if record is None or record.revoked_at is not None:
+            _remember(self._strangers, digest, (until, None), entries_max=_STRANGERS_MAX)
+            return None
+        caller = Caller(record.id, record.name, record.admin)
+        _remember(self._callers, digest, (until, caller), entries_max=_CALLERS_MAX)
+        return caller
+
+
+def _remember(cache: dict[str, _Believed], digest: str, believed: _Believed, *, entries_max: int) -> None:
+    """Adds an entry that is not there yet; a full cache drops its oldest, which is also the first to expire."""
+    if len(cache) >= entries_max:
+        del cache[next(iter(cache))]
+    cache[digest] = believed
