@@ -62,8 +62,15 @@ class Translator(Protocol):
     backend_request_id: str | None
     """The vendor's id of this request, once seen in the answer."""
 
+    notices: list[str]
+    """What was clamped or dropped, each a short ASCII phrase for the `x-tuwen-notice` header; filled by `call`."""
+
     def call(self, request: ChatRequest, context: Context) -> Call:
-        """What to ask the backend. `request.model` is the backend's own name of the model; pictures are fitted."""
+        """What to ask the backend. `request.model` is the backend's own name of the model; pictures are fitted.
+
+        Raises:
+            UnsupportedFeature: the request demands what this backend cannot do and `Capabilities` has no word for.
+        """
         ...
 
     def receive(self, frame: Frame) -> Iterable[Event]:
