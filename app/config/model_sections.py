@@ -1,0 +1,159 @@
+"""`[models."id"]` → `Model`: routes led to their backends, names claimed once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+
+from app.config.backend_sections import limits_of
+from app.config.catalog import WILDCARD, Backend, Model, Route
+from app.config.layers import Section
+from app.config.locate import KeyPath
+from app.config.problems import Problem, did_you_mean
+from app.config.sections import ModelSection, TariffSection, checked
+from app.core.money import Tariff
+
+_RELEASED_UNKNOWN = date(2025, 1, 1)  # clients want a date of every model
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A model's section, checked by itself."""
+
+    section: Section
+    parsed: ModelSection
+
+    @property
+    def id(self) -> str:
+        return self.section.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A model's wish to be found under a name."""
+
+    name: str
+    draft: Draft
+    rank: int
+    path: KeyPath
+
+
+def draft_of(section: Section, known: Sequence[str], problems: list[Problem]) -> Draft | None:
+    """Reads a section by itself; `None` where it is wrong, which is added to `problems`.
+
+    Args:
+        known: the names of all models, for sections that were meant to amend one.
+    """
+    if "routes" not in section.values:
+        others = [name for name in known if name != section.name]
+        text = "is missing, and the built-in catalogue has no model of this name" + did_you_mean(section.name, others)
+        problems.append(section.problem(("routes",), text))
+        return None
+    before = len(problems)
+    parsed = checked(ModelSection, section.values, section, problems)
+    if parsed is not None:
+        problems += _misused_wildcards(section, parsed)
+    return Draft(section, parsed) if parsed is not None and len(problems) == before else None
+
+
+def models_of(
+    drafts: Sequence[Draft], backends: Mapping[str, Backend | None], problems: list[Problem]
+) -> Sequence[Model]:
+    """The models of all drafts that are not hidden. What is wrong between sections is added to `problems`.
+
+    Args:
+        backends: by name; `None` for one that is hidden or wrong, whose routes are left out.
+    """
+    visible = [draft for draft in drafts if not draft.parsed.hidden]
+    names = _names(visible, problems)
+    models = [_model(draft, names[draft.id], backends, problems) for draft in visible if draft.id in names]
+    return [model for model in models if model.routes]
+
+
+def _misused_wildcards(section: Section, parsed: ModelSection) -> list[Problem]:
+    wildcard = section.name.endswith(WILDCARD)
+    found = []
+    if WILDCARD in section.name.removesuffix(WILDCARD) or not section.name.strip():
+        found.append(section.problem((), "an id is not empty and has a * at its end or not at all"))
+    if wildcard and parsed.aliases:
+        found.append(section.problem(("aliases",), "a model whose id ends in * has no aliases"))
+    for index, alias in enumerate(parsed.aliases):
+        if WILDCARD in alias:
+            found.append(section.problem(("aliases", index), "an alias has no *"))
+    for index, route in enumerate(parsed.routes):
+        if route.model == WILDCARD and not wildcard:
+            text = "* passes the caller's model on; only a model whose own id ends in * can do that"
+            found.append(section.problem(("routes", index, "model"), text))
+    return found
+
+
+def _names(drafts: Sequence[Draft], problems: list[Problem]) -> Mapping[str, tuple[str, ...]]:
+    """Model id → its aliases. The operator's names win over built-in ones; two claims of one file clash."""
+    claims: dict[str, list[_Claim]] = {}
+    for draft in drafts:
+        for claim in _claims(draft):
+            claims.setdefault(claim.name, []).append(claim)
+    owners = {name: _winner(rivals, problems).draft for name, rivals in claims.items()}
+    return {
+        draft.id: tuple(alias for alias in draft.parsed.aliases if owners[alias] is draft)
+        for draft in drafts
+        if owners[draft.id] is draft
+    }
+
+
+def _claims(draft: Draft) -> list[_Claim]:
+    section = draft.section
+    rank = section.origins.get("aliases", section.layer).rank
+    own = _Claim(section.name, draft, section.layer.rank, ())
+    return [own, *(_Claim(alias, draft, rank, ("aliases", at)) for at, alias in enumerate(draft.parsed.aliases))]
+
+
+def _winner(rivals: Sequence[_Claim], problems: list[Problem]) -> _Claim:
+    top = max(claim.rank for claim in rivals)
+    first, *others = sorted((claim for claim in rivals if claim.rank == top), key=lambda claim: bool(claim.path))
+    for other in others:
+        text = f'"{other.name}" is already a name of models."{first.draft.id}"'
+        problems.append(other.draft.section.problem(other.path, text))
+    return first
+
+
+def _model(
+    draft: Draft, aliases: tuple[str, ...], backends: Mapping[str, Backend | None], problems: list[Problem]
+) -> Model:
+    section, parsed = draft.section, draft.parsed
+    routes = []
+    for index, route in enumerate(parsed.routes):
+        if route.backend not in backends:
+            hint = did_you_mean(route.backend, backends) or f"; there are {', '.join(sorted(backends))}"
+            problems.append(section.problem(("routes", index, "backend"), f'unknown backend "{route.backend}"{hint}'))
+        backend = backends.get(route.backend)
+        if backend is not None:
+            routes.append(Route(backend, route.model))
+    released = datetime.combine(parsed.released or _RELEASED_UNKNOWN, time(), UTC)
+    return Model(
+        id=draft.id,
+        name=parsed.name or draft.id,
+        routes=tuple(routes),
+        tariff=_tariff_of(parsed.tariff),
+        owned_by=parsed.owned_by or parsed.routes[0].backend,
+        created=int(released.timestamp()),
+        limits=limits_of(parsed.limits),
+        context_tokens=parsed.context,
+        max_output_tokens=parsed.max_output,
+        image_tokens=parsed.image_tokens,
+        vision=parsed.vision,
+        aliases=aliases,
+    )
+
+
+def _tariff_of(section: TariffSection | None) -> Tariff | None:
+    if section is None:
+        return None
+    return Tariff(
+        input_per_million=section.input_per_million or 0,
+        output_per_million=section.output_per_million or 0,
+        cached_per_million=section.cached_per_million,
+        per_image=section.per_image,
+        per_call=section.per_call,
+    )

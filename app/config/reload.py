@@ -1,0 +1,99 @@
+"""The catalogue in use, swapped as a whole when its files change. Each process watches for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from watchfiles import awatch
+
+from app.config.catalog import Catalog
+from app.config.errors import ConfigError
+
+_Stamp: TypeAlias = tuple[int, int, int] | None
+
+_LOOK_AGAIN_MS = 5_000  # network file systems announce nothing, so the files are looked at now and then as well
+_SETTLE_MS = 200  # editors write a file in several steps
+
+
+class CatalogHolder:
+    """Keeps the catalogue in use.
+
+    Args:
+        load: reads and checks the catalogue.
+        files: what it reads; they need not exist.
+        on_reload: told of each catalogue taken into use after the first.
+        on_refused: told why a changed file was not taken into use.
+
+    Raises:
+        ConfigError: the first catalogue is wrong.
+    """
+
+    current: Catalog
+    """Requests take it once, at their start, and so see one catalogue from start to end."""
+
+    def __init__(
+        self,
+        load: Callable[[], Catalog],
+        *,
+        files: Sequence[Path],
+        on_reload: Callable[[Catalog], None],
+        on_refused: Callable[[str], None],
+    ) -> None:
+        self._load = load
+        self._files = tuple(files)
+        self._on_reload = on_reload
+        self._on_refused = on_refused
+        self._stamps = self._look()
+        self.current = load()
+
+    def reload(self) -> None:
+        """Reads the files again. Wrong ones are refused as a whole, and what was in use stays in use."""
+        self._stamps = self._look()
+        try:
+            catalog = self._load()
+        except ConfigError as error:
+            self._on_refused(str(error))
+            return
+        self.current = catalog
+        self._on_reload(catalog)
+
+    async def watch(self) -> None:
+        """Reloads on SIGHUP and when a file changes, is replaced, appears or goes; runs until cancelled."""
+        folders = {folder for file in self._files if (folder := file.absolute().parent).is_dir()}
+        with _on_hangup(self.reload):
+            async for _ in awatch(
+                *folders, recursive=False, step=_SETTLE_MS, rust_timeout=_LOOK_AGAIN_MS, yield_on_timeout=True
+            ):
+                if self._look() != self._stamps:
+                    self.reload()
+
+    def _look(self) -> tuple[_Stamp, ...]:
+        return tuple(_stamp(file) for file in self._files)
+
+
+def _stamp(file: Path) -> _Stamp:
+    """Changes when the file does, also by replacing it or a link on the way to it, as Kubernetes does."""
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
+
+
+@contextmanager
+def _on_hangup(action: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGHUP, action)
+    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
+        yield  # Windows has no SIGHUP, and a loop outside the main thread gets no signals: changed files still do
+        return
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)

@@ -1,0 +1,104 @@
+"""The catalogue as plain rows, for `tuwen backends` and `tuwen check`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.config.catalog import Catalog
+from app.core.money import FREE, Tariff, format_yuan
+
+
+@dataclass(frozen=True, slots=True)
+class BackendRow:
+    """One backend.
+
+    Args:
+        missing_env: variables to set before it can be used; empty when it is configured.
+        models: ids of the models that have a route to it.
+    """
+
+    name: str
+    kind: str
+    configured: bool
+    missing_env: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRow:
+    """One route of one model.
+
+    Args:
+        rank: 1 for the route tried first.
+        remote_model: the backend's own name of the model; `*` passes the caller's on.
+        usable: whether its backend is configured.
+        tariff: in words: prices in yuan per million tokens, `free` or `unknown`.
+    """
+
+    model: str
+    aliases: tuple[str, ...]
+    rank: int
+    backend: str
+    remote_model: str
+    usable: bool
+    tariff: str
+
+
+def backend_rows(catalog: Catalog) -> Sequence[BackendRow]:
+    """All backends, in the order of the file."""
+    return [
+        BackendRow(
+            name=backend.name,
+            kind=backend.kind,
+            configured=backend.configured,
+            missing_env=backend.missing_env,
+            models=tuple(
+                model.id
+                for model in catalog.models
+                if any(route.backend.name == backend.name for route in model.routes)
+            ),
+        )
+        for backend in catalog.backends.values()
+    ]
+
+
+def routing_rows(catalog: Catalog) -> Sequence[RoutingRow]:
+    """All routes of all models, in the order of the file, those not usable included."""
+    return [
+        RoutingRow(
+            model=model.id,
+            aliases=model.aliases,
+            rank=rank,
+            backend=route.backend.name,
+            remote_model=route.model,
+            usable=route.backend.configured,
+            tariff=tariff_words(model.tariff),
+        )
+        for model in catalog.models
+        for rank, route in enumerate(model.routes, start=1)
+    ]
+
+
+def tariff_words(tariff: Tariff | None) -> str:
+    """A tariff as one reads it: `in 4.29, out 12.86`, `0.02 a picture`, `free`, `unknown`."""
+    if tariff is None:
+        return "unknown"
+    if tariff == FREE:
+        return "free"
+    prices = []
+    if tariff.input_per_million or tariff.output_per_million:
+        prices += [f"in {_yuan(tariff.input_per_million)}", f"out {_yuan(tariff.output_per_million)}"]
+    if tariff.cached_per_million is not None:
+        prices.append(f"cached {_yuan(tariff.cached_per_million)}")
+    if tariff.per_image:
+        prices.append(f"{_yuan(tariff.per_image)} a picture")
+    if tariff.per_call:
+        prices.append(f"{_yuan(tariff.per_call)} a call")
+    return ", ".join(prices)
+
+
+def _yuan(micros: int) -> str:
+    """Without the zeros at the end, but with the two decimals of a price: `4.29`, `16.00`, `0.001`."""
+    yuan, decimals = format_yuan(micros).split(".")
+    return f"{yuan}.{decimals.rstrip('0').ljust(2, '0')}"

@@ -1,0 +1,160 @@
+"""What differs per machine: `TUWEN_*` in the environment, or in `.env` beside it. `.env.example` lists them all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from app.config.environment import DOTENV
+from app.config.errors import ConfigError
+from app.config.problems import plain_words
+
+PREFIX = "TUWEN_"
+_MAX_SHOWN_CHARS = 60
+_MIB = 1024 * 1024
+
+
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _items(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+def _network_and_port(text: str) -> str:
+    network, _, port = text.rpartition(":")
+    try:
+        ip_network(network.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise ValueError(f'must be a list of CIDR:port, as "10.0.0.5/32:8080"; "{text}" is none') from error
+    _port(port)
+    return text
+
+
+def _host_and_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise ValueError('must be host:port, as "127.0.0.1:53"')
+    _port(port)
+    return text
+
+
+def _port(text: str) -> None:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
+        raise ValueError("must end in a port from 1 to 65535")
+
+
+FetchAllow = Annotated[tuple[Annotated[str, AfterValidator(_network_and_port)], ...], NoDecode, BeforeValidator(_items)]
+HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Settings(BaseSettings):
+    """The process's settings. Made by `load_settings`, which words what is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=DOTENV,
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes any free one.")
+    data_dir: Path = Field(Path("data"), description="Folder of the ledger and of the secret keys are digested with.")
+    secret: SecretStr | None = Field(
+        None, description="Secret that keys are digested with; unset: made once and kept in the data folder."
+    )
+    models_file: Path | None = Field(
+        None,
+        description="Your own models.toml, laid over the built-in one; unset: ./models.local.toml if there is one.",
+    )
+
+    heartbeat_s: Seconds = Field(15, description="Silence after which a waiting stream gets its headers and a comment.")
+    connect_s: Seconds = Field(10, description="Longest wait for a connection to a backend.")
+    first_event_s: Seconds = Field(120, description="Longest wait for a backend's first word.")
+    idle_s: Seconds = Field(60, description="Longest silence of a backend that has begun to answer.")
+    deadline_s: Seconds = Field(600, description="Longest time for a whole answer.")
+
+    max_body_bytes: Count = Field(30 * _MIB, description="Largest request body.")
+    max_image_bytes: Count = Field(20_000_000, description="Largest picture as sent, before base64.")
+    max_image_pixels: Count = Field(50_000_000, description="Most pixels of one picture.")
+    max_image_side_px: Count = Field(16_384, description="Longest side of a picture.")
+    max_images: Count = Field(50, description="Most pictures in one request.")
+    image_cache_bytes: int = Field(
+        64 * _MIB, ge=0, description="Memory for pictures already fitted to a backend; 0: none."
+    )
+
+    fetch_allow: FetchAllow = Field(
+        (), description="Non-public addresses pictures may be fetched from: CIDR:port, separated by commas."
+    )
+    fetch_resolver: HostAndPort | None = Field(
+        None, description="DNS server for fetching pictures, host:port; unset: the system's."
+    )
+    fetch_timeout_s: Seconds = Field(10, description="Longest time for fetching one picture.")
+
+    max_upstream_event_bytes: Count = Field(4 * _MIB, description="Largest single event of a backend's stream.")
+    max_upstream_body_bytes: Count = Field(32 * _MIB, description="Largest whole answer of a backend.")
+
+    ocr_queue: Count = Field(
+        16, description="Requests that may wait for the built-in OCR; more are told to come again."
+    )
+    ocr_threads: int = Field(0, ge=0, description="Threads of the built-in OCR; 0: as many as there are cores.")
+    ocr_idle_s: Seconds = Field(
+        900, description="Idle time after which the OCR process ends and gives its memory back."
+    )
+
+    log_level: Level = Field("info", description="debug, info, warning or error.")
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        "console", description="console for people, json for machines."
+    )
+    cors_origins: str = Field("*", description="Origins browsers may call from, separated by commas; * for all.")
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Reads the settings from the environment and `.env`.
+
+    Args:
+        overrides: values that win over both, as from the command line.
+
+    Raises:
+        ConfigError: a value is wrong, one line for each, which names the variable; or `.env` cannot be read.
+    """
+    try:
+        return Settings(**overrides)
+    except ValidationError as failure:
+        raise ConfigError("\n".join(_line(error) for error in failure.errors(include_url=False))) from failure
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{DOTENV}: cannot be read: {error}") from error
+
+
+def mistyped_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Variables that are no setting but look like one, with the setting probably meant; for a warning."""
+    known = [variable(name) for name in Settings.model_fields]
+    unknown = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    near = {name: get_close_matches(name, known, n=1, cutoff=0.8) for name in unknown}
+    return {name: matches[0] for name, matches in near.items() if matches}
+
+
+def variable(field: str) -> str:
+    """The environment variable of a setting."""
+    return PREFIX + field.upper()
+
+
+def _line(error: Mapping[str, Any]) -> str:
+    field = str(error["loc"][0])
+    line = f"{variable(field)}: {plain_words(error)}"
+    if field == "secret":
+        return line
+    return f"{line}; it is {str(error['input'])[:_MAX_SHOWN_CHARS]!r}"
