@@ -1,0 +1,64 @@
+# Two commands are all a newcomer needs: `make run` and `make test`. `make help` lists the rest.
+# A fresh machine needs Python 3.11 or newer, make and git; everything else goes into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := app tests tools samples
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
+	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+run: $(VENV)/.ready-run  ## start the gateway on http://127.0.0.1:8000, setting it up the first time
+	@$(BIN)/tuwen serve
+
+test: $(VENV)/.ready-test  ## run the whole suite; ARGS="-k picture" narrows it
+	@$(BIN)/pytest $(ARGS)
+
+check: format lint types contracts sizes coverage  ## everything that must hold before a commit
+
+format: $(VENV)/.ready-test
+	@$(BIN)/ruff format --check $(SOURCES)
+
+lint: $(VENV)/.ready-test
+	@$(BIN)/ruff check $(SOURCES)
+
+types: $(VENV)/.ready-test
+	@$(BIN)/mypy
+
+contracts: $(VENV)/.ready-test
+	@$(BIN)/lint-imports
+
+sizes: $(VENV)/.ready-test
+	@$(BIN)/python tools/check_sizes.py $(SOURCES)
+
+coverage: $(VENV)/.ready-test
+	@$(BIN)/pytest --cov --cov-report=json:.coverage.json --cov-report=
+	@$(BIN)/python tools/check_coverage.py .coverage.json
+
+fmt: $(VENV)/.ready-test  ## format the code and mend what ruff can mend
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashes
+	@$(BIN)/pip install --quiet pip-tools
+	$(PIP_COMPILE) --upgrade -o requirements.lock pyproject.toml
+	$(PIP_COMPILE) --upgrade --only-build-deps --build-deps-for editable -c requirements.lock \
+		-o requirements-build.lock pyproject.toml
+	$(PIP_COMPILE) --upgrade --extra test -c requirements.lock -c requirements-build.lock \
+		-o requirements-test.lock pyproject.toml
+	echo openai==2.54.0 | $(PIP_COMPILE) --upgrade -c requirements.lock -o requirements-openai-2.54.lock -
+
+clean:  ## remove .venv and all caches; data/ stays
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*
+
+$(VENV)/.ready-run: requirements.lock requirements-build.lock pyproject.toml
+	@tools/setup.sh run
+	@touch $@
+
+$(VENV)/.ready-test: $(VENV)/.ready-run requirements-test.lock requirements-openai-2.54.lock
+	@tools/setup.sh test
+	@touch $@
