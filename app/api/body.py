@@ -1,0 +1,199 @@
+"""From the wire to a typed body: read within bounds, look the JSON over, decode it, and name what is wrong with it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from starlette.types import Receive
+
+from app.api.schemas import ChatBody
+from app.core.errors import GatewayError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+
+MAX_DEPTH = 64
+MAX_KEYS = 20_000
+MAX_STRINGS = 100_000
+MAX_BRACKETS = 100_000
+_OFF_LOOP_BYTES = 256 * 1024
+_DRAIN_S = 3.0
+
+_BRACKETS = re.compile(rb"[\[\]{}]")
+_STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_AT_PATH = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"^Object missing required field `(.+)`")
+_DECODER = msgspec.json.Decoder(ChatBody)
+_RAW_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_KNOWN = frozenset(ChatBody.__struct_fields__)
+
+
+class CallerLeft(Exception):
+    """The caller hung up before its request was whole."""
+
+
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+    """The request's body.
+
+    Args:
+        headers: of the request, lower-case names.
+        max_bytes: its bound; a longer body is drained for a moment, so that the caller gets to read the answer.
+
+    Raises:
+        PayloadTooLarge, UnsupportedMediaType: it is not read.
+        CallerLeft: the connection ended first.
+    """
+    _check_headers(headers)
+    declared = headers.get(b"content-length", b"")
+    too_large = declared.isdigit() and int(declared) > max_bytes
+    if too_large and headers.get(b"expect", b"").lower() == b"100-continue":
+        raise _too_large(max_bytes)  # the caller waits to be told whether to send it at all
+    pieces: list[bytes] = []
+    size = 0
+    more = True
+    while more and not too_large:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise CallerLeft
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        too_large = size > max_bytes
+        pieces.append(piece)
+        more = message.get("more_body", False)
+    if too_large:
+        pieces.clear()
+        await _drain(receive)
+        raise _too_large(max_bytes)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _too_large(max_bytes: int) -> GatewayError:
+    return PayloadTooLarge(f"The request body is larger than {max_bytes // (1024 * 1024)} MiB.")
+
+
+async def _drain(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    return
+    except TimeoutError:
+        return
+
+
+def _check_headers(headers: Mapping[bytes, bytes]) -> None:
+    """Any content type is read as JSON, as `curl -d` sends a wrong one; forms with parts and packed bodies are not."""
+    if headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
+        raise UnsupportedMediaType("Send the request as JSON (Content-Type: application/json), not as a form.")
+    if headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
+        raise UnsupportedMediaType("Send the request body uncompressed, without Content-Encoding.")
+
+
+async def parse_body(data: bytes) -> tuple[ChatBody, dict[str, Any]]:
+    """The typed body, and the fields outside OpenAI's. Large bodies are decoded off the event loop.
+
+    Raises:
+        InvalidRequest: with the path of the field at fault.
+    """
+    if len(data) > _OFF_LOOP_BYTES:
+        return await asyncio.to_thread(_parse, data)
+    return _parse(data)
+
+
+def _parse(data: bytes) -> tuple[ChatBody, dict[str, Any]]:
+    keys = top_level_keys(data)
+    try:
+        body = _DECODER.decode(data)
+        unknown = keys - _KNOWN
+        raw = _RAW_DECODER.decode(data) if unknown else {}
+        return body, {key: msgspec.json.decode(raw[key]) for key in unknown}
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
+        raise InvalidRequest("The request body is not valid JSON.") from error
+
+
+def _explained(message: str) -> InvalidRequest:
+    at = _AT_PATH.search(message)
+    param = at.group(1) if at else ""
+    reason = message[: at.start()] if at else message
+    if missing := _MISSING.match(reason):
+        param = f"{param}.{missing.group(1)}" if param else missing.group(1)
+        return InvalidRequest(f"`{param}` is required.", param=param)
+    if not param:
+        return InvalidRequest("The request body must be a JSON object.")
+    reason = reason.replace("`", "").replace(" | null", "")
+    return InvalidRequest(f"Invalid `{param}`: {reason[:1].lower()}{reason[1:]}.", param=param)
+
+
+def top_level_keys(data: bytes) -> set[str]:
+    """The keys of the outermost object, after one look over the whole document.
+
+    The decoder skips fields it does not know without a look; so what it would let pass there is refused here: invalid
+    UTF-8, depth, numbers of keys and values, and a top-level key written twice. Runs at the speed of `bytes.find`.
+
+    Raises:
+        InvalidRequest: the document breaks a bound. Malformed JSON may pass; the decoder refuses it.
+    """
+    if not data.isascii():
+        _check_utf8(data)
+    names: list[bytes] = []
+    depth = strings = brackets = keys = position = 0
+    previous = b""
+    while True:
+        quote = data.find(b'"', position)
+        gap = data[position:quote] if quote >= 0 else data[position:]
+        is_key = gap.lstrip()[:1] == b":"
+        if is_key and depth == 1:
+            names.append(previous)
+        keys += gap.count(b":")
+        for bracket in _BRACKETS.finditer(gap):
+            depth += 1 if bracket[0] in b"[{" else -1
+            brackets += 1
+            if depth > MAX_DEPTH or brackets > MAX_BRACKETS:
+                break
+        _check_bounds(depth, brackets, keys, strings)
+        if quote < 0:
+            break
+        position = _string_end(data, quote)
+        strings += 1
+        previous = data[quote:position] if depth == 1 and position - quote < 256 else b'"?"'
+    return _distinct(names)
+
+
+def _check_utf8(data: bytes) -> None:
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("The request body is not valid UTF-8.") from error
+
+
+def _check_bounds(depth: int, brackets: int, keys: int, strings: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(f"The request is nested deeper than {MAX_DEPTH} levels.")
+    if keys > MAX_KEYS or brackets > MAX_BRACKETS or strings > MAX_STRINGS:
+        raise InvalidRequest("The request has too many keys or values.")
+
+
+def _string_end(data: bytes, quote: int) -> int:
+    """The position after the string that opens at `quote`."""
+    end = data.find(b'"', quote + 1)
+    if end > 0 and data[end - 1] != 0x5C:
+        return end + 1
+    match = _STRING_REST.match(data, quote + 1)
+    if match is None:
+        raise InvalidRequest("The request body is not valid JSON.")
+    return match.end()
+
+
+def _distinct(names: list[bytes]) -> set[str]:
+    try:
+        keys = [msgspec.json.decode(name, type=str) for name in names]
+    except msgspec.DecodeError as error:
+        raise InvalidRequest("The request body is not valid JSON.") from error
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise InvalidRequest(f"`{twice[:80]}` is given twice.", param=twice[:80])
+    return set(keys)

@@ -1,0 +1,175 @@
+"""POST /v1/chat/completions, as a thin ASGI route: the one hot path.
+
+Status and headers of a stream wait for the first event or for the heartbeat time, whichever comes first; so most faults
+still get their own HTTP status, and no client waits for headers longer than that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.accounts.keys import Authenticator
+from app.api.body import CallerLeft, parse_body, read_body
+from app.api.convert import to_request
+from app.api.deps import header_map, presented_key
+from app.api.sse import ChunkEncoder, error_event
+from app.api.whole import completion
+from app.core.clock import Clock
+from app.core.errors import GatewayError
+from app.core.events import AnswerFold, Event, Failure, Finish
+from app.core.types import ChatRequest
+from app.gateway.pipeline import Exchange, Gateway
+
+T = TypeVar("T")
+_BEGIN_WAITING = ": \n\n"
+
+
+class ChatEndpoint:
+    """Answers chat requests.
+
+    Args:
+        heartbeat_s: how long headers may wait for the first event, and how often a silent stream gets a comment.
+        max_body_bytes: bound on a request's body. max_images: bound on its pictures.
+    """
+
+    def __init__(
+        self,
+        *,
+        gateway: Gateway,
+        authenticator: Authenticator,
+        clock: Clock,
+        heartbeat_s: float,
+        max_body_bytes: int,
+        max_images: int,
+    ) -> None:
+        self._gateway = gateway
+        self._authenticator = authenticator
+        self._clock = clock
+        self._heartbeat_s = heartbeat_s
+        self._max_body_bytes = max_body_bytes
+        self._max_images = max_images
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = header_map(scope["headers"])
+        caller = await self._authenticator.caller(presented_key(headers))
+        try:
+            data = await read_body(receive, headers, self._max_body_bytes)
+        except CallerLeft:
+            return
+        body, unknown = await parse_body(data)
+        del data  # tens of megabytes that the request no longer needs
+        request = to_request(body, unknown, max_images=self._max_images)
+        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
+            answer = _Answer(request, exchange, scope["tuwen.request_id"], int(self._clock.now()))
+            if request.stream:
+                await self._stream(answer, include_usage, scope, receive, send)
+            else:
+                await self._whole(answer, scope, receive, send)
+
+    async def _whole(self, answer: _Answer, scope: Scope, receive: Receive, send: Send) -> None:
+        task = await unless_gone(receive, answer.whole())
+        if task is not None:
+            response = Response(task.result(), media_type="application/json", headers=answer.headers())
+            await response(scope, receive, send)
+
+    async def _stream(self, answer: _Answer, include_usage: bool, scope: Scope, receive: Receive, send: Send) -> None:
+        first = await unless_gone(receive, answer.next_batch(), wait_s=self._heartbeat_s)
+        if first is None:
+            return
+        if first.done():
+            first.result()  # a fault before the first event is an HTTP error: raised here, mapped by the app
+        response = EventSourceResponse(
+            answer.chunks(first, include_usage),
+            headers={"cache-control": "no-cache", **answer.headers()},
+            sep="\n",
+            ping=self._heartbeat_s,
+            ping_message_factory=_heartbeat,
+        )
+        del response.headers["connection"]  # the server's to say: it knows whether the caller keeps the connection
+        await response(scope, receive, send)
+
+
+def _heartbeat() -> ServerSentEvent:
+    return ServerSentEvent(comment="", sep="\n")
+
+
+class _Answer:
+    """One answer on its way out."""
+
+    def __init__(self, request: ChatRequest, exchange: Exchange, request_id: str, created: int) -> None:
+        self._exchange = exchange
+        self._names = {"id": f"chatcmpl-{request_id}", "model": request.model}
+        self._created = created
+
+    def headers(self) -> dict[str, str]:
+        """What was clamped or left out."""
+        notices = "; ".join(self._exchange.notices)
+        return {"x-tuwen-notice": notices.encode("ascii", "replace").decode()} if notices else {}
+
+    async def next_batch(self) -> Sequence[Event]:
+        return await anext(self._exchange.batches)
+
+    async def whole(self) -> bytes:
+        """The `chat.completion` document."""
+        fold = AnswerFold()
+        async for batch in self._exchange.batches:
+            for event in batch:
+                fold.add(event)
+        return completion(fold.answer(), self._exchange.usage, created=self._created, **self._names)
+
+    async def chunks(self, first: asyncio.Task[Sequence[Event]], include_usage: bool) -> AsyncIterator[bytes]:
+        """The stream, one piece per read of the backend."""
+        encoder = ChunkEncoder(created=self._created, include_usage=include_usage, **self._names)
+        if not first.done():
+            yield _BEGIN_WAITING.encode()
+        try:
+            batch = await first
+            while not isinstance(batch[-1], Finish | Failure):
+                yield encoder.encode(batch)
+                batch = await anext(self._exchange.batches)
+            yield encoder.encode(batch, self._exchange.usage)
+        except GatewayError as error:
+            yield error_event(error)
+
+
+async def unless_gone(
+    receive: Receive, work: Coroutine[Any, Any, T], *, wait_s: float | None = None
+) -> asyncio.Task[T] | None:
+    """Runs `work` until it is done, or for `wait_s`; a caller who leaves meanwhile cancels it.
+
+    Returns:
+        The task: done, failed, or after `wait_s` still running; `None` if the caller left.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(receive))
+    try:
+        await asyncio.wait({task, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if gone.done() and not task.done():
+            await _cancelled(task)
+            return None
+    except asyncio.CancelledError:
+        await _cancelled(task)
+        raise
+    finally:
+        gone.cancel()
+    return task
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()  # read, so that it is not reported as never retrieved

@@ -1,0 +1,139 @@
+"""Errors become HTTP here and nowhere else: one table, walked by a test for completeness.
+
+The body is OpenAI's error object: `{"error": {"message", "type", "param", "code"}}`, all four always there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from app.core import errors
+
+_TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
+    # class: HTTP status, OpenAI's error.type
+    errors.InvalidRequest: (400, "invalid_request_error"),
+    errors.ImageRejected: (400, "invalid_request_error"),
+    errors.UnsupportedFeature: (400, "invalid_request_error"),
+    errors.AuthenticationFailed: (401, "invalid_request_error"),
+    errors.PermissionDenied: (403, "invalid_request_error"),
+    errors.ModelNotFound: (404, "invalid_request_error"),
+    errors.PathNotFound: (404, "invalid_request_error"),
+    errors.MethodNotAllowed: (405, "invalid_request_error"),
+    errors.PayloadTooLarge: (413, "invalid_request_error"),
+    errors.UnsupportedMediaType: (415, "invalid_request_error"),
+    errors.RateLimited: (429, "rate_limit_error"),
+    errors.QuotaExceeded: (429, "insufficient_quota"),
+    errors.BackendRefused: (400, "invalid_request_error"),
+    errors.ContextTooLong: (400, "invalid_request_error"),
+    errors.ContentFiltered: (400, "invalid_request_error"),
+    errors.BackendBusy: (429, "rate_limit_error"),
+    errors.BackendUnavailable: (503, "server_error"),
+    errors.BackendTimeout: (504, "server_error"),
+    errors.BackendProtocolError: (502, "server_error"),
+    errors.BackendMisconfigured: (502, "server_error"),
+    errors.InternalError: (500, "server_error"),
+}
+_LONGEST_RETRY_AFTER_S = 60
+"""openai-node sleeps whatever it is told; nobody is told more than a minute."""
+
+_HOPELESS = (errors.BackendMisconfigured, errors.InternalError, errors.QuotaExceeded)
+"""Asking again changes nothing: SDKs are told not to."""
+
+
+def status_of(error: errors.GatewayError) -> int:
+    """The HTTP status an error is answered with."""
+    return _row(error)[0]
+
+
+def error_object(error: errors.GatewayError) -> dict[str, Any]:
+    """OpenAI's error object."""
+    param = error.param if isinstance(error, errors.RequestError) else None
+    return {"error": {"message": str(error), "type": _row(error)[1], "param": param, "code": error.code}}
+
+
+def error_response(error: errors.GatewayError) -> Response:
+    """The whole answer."""
+    return Response(
+        msgspec.json.encode(error_object(error)),
+        status_code=status_of(error),
+        media_type="application/json",
+        headers=_headers(error),
+    )
+
+
+def _row(error: errors.GatewayError) -> tuple[int, str]:
+    for kind in type(error).__mro__:
+        if kind in _TABLE:
+            return _TABLE[kind]
+    return 500, "server_error"
+
+
+def _headers(error: errors.GatewayError) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    if isinstance(error, errors.RateLimited | errors.BackendBusy):
+        wait_s = min(max(error.retry_after_s or 1.0, 1.0), _LONGEST_RETRY_AFTER_S)
+        headers["retry-after"] = str(math.ceil(wait_s))
+        headers["retry-after-ms"] = str(math.ceil(wait_s) * 1000)
+    if isinstance(error, _HOPELESS):
+        headers["x-should-retry"] = "false"
+    if isinstance(error, errors.AuthenticationFailed):
+        headers["www-authenticate"] = "Bearer"
+    return headers
+
+
+def _from_http(error: HTTPException, path: str, method: str) -> errors.GatewayError:
+    match error.status_code:
+        case 404:
+            shown = "".join(ch if ch.isprintable() else "?" for ch in path[:100])
+            return errors.PathNotFound(f"Nothing is served at {shown}; the API is under /v1.")
+        case 405:
+            return errors.MethodNotAllowed(f"{method[:16]} is not allowed here.")
+        case 413:
+            return errors.PayloadTooLarge("The body is too large.")
+        case _:
+            return errors.InvalidRequest("The request could not be read.")
+
+
+def install(app: FastAPI) -> None:
+    """Makes the app answer every error with an error object."""
+
+    async def on_gateway_error(_: Request, error: Exception) -> Response:
+        if not isinstance(error, errors.GatewayError):  # pragma: no cover - registered for this class only
+            raise error
+        return error_response(error)
+
+    async def on_http_error(request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):  # pragma: no cover - registered for this class only
+            raise error
+        answer = error_response(_from_http(error, request.url.path, request.method))
+        _keep(answer, error.headers, "allow")
+        return answer
+
+    async def on_invalid(_: Request, error: Exception) -> Response:
+        if not isinstance(error, RequestValidationError):  # pragma: no cover - registered for this class only
+            raise error
+        first = error.errors()[0]
+        param = ".".join(str(step) for step in first["loc"][1:]) or None
+        return error_response(errors.InvalidRequest(f"Invalid value for {param}: {first['msg']}.", param=param))
+
+    async def on_anything(_: Request, __: Exception) -> Response:
+        return error_response(errors.InternalError("The gateway failed on this request; the operator's log says why."))
+
+    app.add_exception_handler(errors.GatewayError, on_gateway_error)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(Exception, on_anything)
+
+
+def _keep(answer: Response, headers: Mapping[str, str] | None, name: str) -> None:
+    value = {key.lower(): text for key, text in (headers or {}).items()}.get(name)
+    if value is not None:
+        answer.headers[name] = value

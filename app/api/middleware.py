@@ -1,0 +1,97 @@
+"""The edge: what every answer has, whatever became of the request. Plain ASGI, outside all else.
+
+* `x-request-id`, and one log line.
+* CORS, on errors, 401 and streams too. Answers are the same for every origin and keys travel in headers, never in
+  cookies; so the origin is `*`, and any header a preflight asks for is allowed by echo.
+* Paths as clients mistype them (`/chat/completions`, `/v1/v1/…`, `//`, a trailing slash), served without a redirect: a
+  redirected POST loses its body.
+"""
+
+from __future__ import annotations
+
+import re
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.clock import Clock
+
+_log = structlog.get_logger("tuwen.request")
+
+_API_ROOTS = frozenset({"chat", "models", "completions", "embeddings", "responses", "messages", "usage", "files"})
+_SLASHES = re.compile("/{2,}")
+_EXPOSED = b"x-request-id, retry-after, retry-after-ms, x-tuwen-notice"
+
+
+def canonical_path(path: str) -> str:
+    """The path the router knows: `/v1/…` for whatever means it, all else without doubled and trailing slashes."""
+    segments = [segment for segment in _SLASHES.sub("/", path).strip("/").split("/") if segment]
+    rest = segments
+    while rest and rest[0] == "v1":
+        rest = rest[1:]
+    if rest and rest[0] in _API_ROOTS:
+        return "/v1/" + "/".join(rest)
+    return "/" + "/".join(segments)
+
+
+class Edge:
+    """Wraps the whole app.
+
+    Args:
+        origin: the value of `Access-Control-Allow-Origin`.
+    """
+
+    def __init__(self, app: ASGIApp, *, clock: Clock, origin: str = "*") -> None:
+        self._app = app
+        self._clock = clock
+        self._cors = [
+            (b"access-control-allow-origin", origin.encode("latin-1")),
+            (b"access-control-expose-headers", _EXPOSED),
+        ]
+        if origin != "*":
+            self._cors.append((b"vary", b"Origin"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = self._clock.nonce()[:24]
+        scope["tuwen.request_id"] = request_id
+        ours = [*self._cors, (b"x-request-id", request_id.encode())]
+        if scope["method"] == "OPTIONS":
+            await _answer_preflight(scope, send, ours)
+            return
+        path = scope["path"]
+        scope["path"] = canonical_path(path)
+        status = 0
+        start_s = self._clock.monotonic()
+
+        async def send_ours(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *ours]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_ours)
+        finally:
+            total_ms = round((self._clock.monotonic() - start_s) * 1000)
+            _log.info(
+                "request", method=scope["method"], path=path[:200], status=status, ms=total_ms, request_id=request_id
+            )
+
+
+async def _answer_preflight(scope: Scope, send: Send, ours: list[tuple[bytes, bytes]]) -> None:
+    asked = next((value for name, value in scope["headers"] if name == b"access-control-request-headers"), b"")
+    headers = [
+        *ours,
+        (b"access-control-allow-methods", b"GET, HEAD, POST, OPTIONS"),
+        (b"access-control-allow-headers", asked or b"authorization, content-type, x-api-key"),
+        (b"access-control-allow-private-network", b"true"),
+        (b"access-control-max-age", b"86400"),
+        (b"content-length", b"0"),
+        (b"vary", b"Access-Control-Request-Headers"),
+    ]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

@@ -1,0 +1,57 @@
+"""GET and HEAD /v1/models: what can be asked for, described so that every client sees which models see."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Depends
+
+from app.api.deps import CallerOf
+from app.config.catalog import Model
+from app.config.reload import CatalogHolder
+from app.gateway.routing import find_model
+
+
+def model_object(model: Model) -> dict[str, Any]:
+    """A model's entry: OpenAI's four fields, and what Chatbox, Cherry Studio, LobeChat and others read beside them.
+
+    Nulls are left out: some clients take a field that is there as one with a value.
+    """
+    capabilities = [route.capabilities for route in model.usable_routes]
+    entry: dict[str, Any] = {
+        "id": model.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": model.owned_by,
+        "name": model.name,
+        "displayName": model.name,
+        "type": "chat",
+        "vision": model.vision,
+        "architecture": {
+            "input_modalities": ["text", "image"] if model.vision else ["text"],
+            "output_modalities": ["text"],
+        },
+        "functionCall": any(able.tools for able in capabilities),
+        "reasoning": any(able.reasoning for able in capabilities),
+    }
+    if model.context_tokens is not None:
+        entry |= {"context_length": model.context_tokens, "contextWindowTokens": model.context_tokens}
+    if model.max_output_tokens is not None:
+        entry["maxOutput"] = model.max_output_tokens
+    return entry
+
+
+def router(catalogs: CatalogHolder, caller_of: CallerOf) -> APIRouter:
+    """The routes, for callers with a key."""
+    routes = APIRouter(prefix="/v1", dependencies=[Depends(caller_of)], tags=["models"])
+
+    @routes.api_route("/models", methods=["GET", "HEAD"], summary="List the models that can be asked")
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": [model_object(model) for model in catalogs.current.listed()]}
+
+    @routes.api_route("/models/{model_id:path}", methods=["GET", "HEAD"], summary="Describe one model")
+    async def show_model(model_id: str) -> dict[str, Any]:
+        return model_object(replace(find_model(catalogs.current, model_id), id=model_id))
+
+    return routes

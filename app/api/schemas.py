@@ -1,0 +1,137 @@
+"""The body of a chat request as clients write it: OpenAI's fields, typed, with `null` meaning absent.
+
+Every field OpenAI types is checked, used or not. Fields outside OpenAI's are not listed here; `api.convert` keeps them
+aside for backends whose allow-list names them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta, Struct
+
+MAX_MESSAGES = 2048
+MAX_PARTS = 512
+MAX_TOOLS = 128
+_INT_32 = 2**31 - 1
+_INT_53 = 2**53 - 1
+
+Detail: TypeAlias = Literal["auto", "low", "high"]
+Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
+TokenCount: TypeAlias = Annotated[int, Meta(ge=1, le=_INT_32)]
+
+
+class ImageUrl(Struct):
+    url: str
+    detail: Detail | None = None
+
+
+class TextPart(Struct, tag="text", tag_field="type"):
+    text: str
+
+
+class ImagePart(Struct, tag="image_url", tag_field="type"):
+    image_url: ImageUrl | str
+
+
+class RefusalPart(Struct, tag="refusal", tag_field="type"):
+    refusal: str
+
+
+class AudioPart(Struct, tag="input_audio", tag_field="type"):
+    input_audio: dict[str, Any]
+
+
+class FilePart(Struct, tag="file", tag_field="type"):
+    file: dict[str, Any]
+
+
+class VideoPart(Struct, tag="video_url", tag_field="type"):
+    video_url: dict[str, Any] | str
+
+
+Part: TypeAlias = TextPart | ImagePart | RefusalPart | AudioPart | FilePart | VideoPart
+
+
+class CalledFunction(Struct):
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct):
+    id: str
+    function: CalledFunction
+    type: str = "function"
+
+
+class Message(Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | Annotated[list[Part], Meta(max_length=MAX_PARTS)] | None = None
+    name: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: CalledFunction | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+
+
+class StreamOptions(Struct):
+    include_usage: bool | None = None
+
+
+class Function(Struct):
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct):
+    type: str
+    function: Function | None = None
+
+
+class ToolChoiceFunction(Struct):
+    name: str
+
+
+class NamedToolChoice(Struct):
+    type: str
+    function: ToolChoiceFunction | None = None
+
+
+class ResponseFormat(Struct):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
+class ChatBody(Struct):
+    model: Annotated[str, Meta(min_length=1)]
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: TokenCount | None = None
+    max_completion_tokens: TokenCount | None = None
+    temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
+    seed: Annotated[int, Meta(ge=-_INT_53, le=_INT_53)] | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Meta(ge=-100, le=100)]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=20)] | None = None
+    user: str | None = None
+    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    verbosity: str | None = None
+    modalities: list[str] | None = None
+    prediction: dict[str, Any] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None

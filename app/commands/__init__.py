@@ -1,0 +1,1 @@
+"""The bodies of the commands; `app.cli` names and assembles them."""

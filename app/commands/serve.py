@@ -1,0 +1,96 @@
+"""`tuwen serve`: the gateway on one address."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+
+import uvicorn
+
+from app.accounts.keys import KeyMint, first_key
+from app.commands.errors import CommandFailed
+from app.config.settings import Settings
+from app.main import create_app
+from app.observe.logs import configure_logging
+from app.store.secret import server_secret
+from app.store.sql import SqlStore
+
+SAMPLE_PICTURE = "samples/pictures/receipt.jpg"
+_KEEP_ALIVE_S = 75
+"""Longer than the idle time of common proxies, so that the proxy closes first and never meets a closed connection."""
+
+
+def serve(settings: Settings) -> None:
+    """Serves until told to stop.
+
+    Raises:
+        CommandFailed: the address is taken, or not ours to use.
+    """
+    configure_logging(level=settings.log_level, form=settings.log_format)
+    listener = _listener(settings)
+    host, port = listener.getsockname()[:2]
+    shown = f"[{host}]" if ":" in host else host
+    base_url = f"http://{shown}:{port}"
+    minted = asyncio.run(_first_key(settings))
+    if minted is not None:
+        _say(_welcome(base_url, minted))
+    _say(f"Tuwen serves on {base_url} (OpenAI base URL: {base_url}/v1)")
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listener(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno or 0).lower()
+        raise CommandFailed(
+            f"Cannot listen on {settings.host}:{settings.port}: {reason}. "
+            "Stop what uses the port, or choose another with TUWEN_PORT."
+        ) from error
+    return listener
+
+
+async def _first_key(settings: Settings) -> str | None:
+    configured = settings.secret.get_secret_value() if settings.secret else None
+    mint = KeyMint(server_secret(settings.data_dir, configured), clock=time.time, random_bytes=os.urandom)
+    store = await SqlStore.open(settings.data_dir / "tuwen.db")
+    try:
+        return await first_key(store, mint)
+    finally:
+        await store.aclose()
+
+
+def _welcome(base_url: str, key: str) -> str:
+    return f"""
+Your admin key, shown this once:
+
+    {key}
+
+Try it on the sample picture, in another terminal:
+
+    printf '{{"model":"local-ocr-vision","stream":true,"messages":[{{"role":"user","content":[{{"type":"image_url",\
+"image_url":{{"url":"data:image/jpeg;base64,%s"}}}}]}}]}}' "$(base64 < {SAMPLE_PICTURE} | tr -d '\\n')" |
+    curl -N {base_url}/v1/chat/completions -H 'Authorization: Bearer {key}' -d @-
+"""
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()

@@ -1,0 +1,214 @@
+"""Routes tried in order: translator × transport → events. Before the first event the next route may be tried; after it
+there is no turning back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import structlog
+
+from app.backends.base import Translator
+from app.config.catalog import Model, Route
+from app.core.clock import Clock
+from app.core.errors import BackendError, BackendTimeout, GatewayError, InternalError
+from app.core.events import Event, Failure, Finish
+from app.core.types import Call, ChatRequest, Context, Frame, ImagePart, ImageRules, ImageSource, Message
+from app.gateway.accounting import Meter
+from app.gateway.tailoring import tailor
+from app.media.fit import PictureFitter
+from app.transports.base import Reply, Transport
+
+_T = TypeVar("_T")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """How long one route may take, by what is waited for; and the whole request.
+
+    Args:
+        first_event_s: from dispatch to the first event.
+        idle_s: between events; comments and empty frames do not count.
+    """
+
+    connect_s: float = 10.0
+    first_event_s: float = 120.0
+    idle_s: float = 60.0
+    deadline_s: float = 600.0
+
+
+class Attempts:
+    """The attempts of one request.
+
+    Args:
+        transports: by the type of the call they carry.
+    """
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        model: Model,
+        routes: Sequence[Route],
+        request: ChatRequest,
+        meter: Meter,
+        fitter: PictureFitter,
+        transports: Mapping[type[Call], Transport],
+        clock: Clock,
+        clocks: Clocks,
+    ) -> None:
+        self._request_id = request_id
+        self._model = model
+        self._routes = routes
+        self._request = request
+        self._meter = meter
+        self._fitter = fitter
+        self._transports = transports
+        self._clock = clock
+        self._clocks = clocks
+        self._deadline_s = clock.monotonic() + clocks.deadline_s
+        self.notices: list[str] = []
+
+    async def batches(self) -> AsyncGenerator[Sequence[Event], None]:
+        """The answer's events, in batches: what one read of the wire held. The last batch ends with the terminal.
+
+        Raises:
+            GatewayError: no route answered. Once a batch was given, faults come as `Failure` instead.
+        """
+        for number, route in enumerate(self._routes, 1):
+            begun = False
+            try:
+                async with aclosing(self._attempt(number, route)) as batches:
+                    async for batch in batches:
+                        begun = True
+                        yield batch
+            except GatewayError as error:
+                fault = error
+            except Exception as error:  # noqa: BLE001 - a bug of ours costs one request, and its caller is told in words
+                fault = InternalError("The gateway failed on this request; the operator's log says why.")
+                fault.__cause__ = error
+            else:
+                return
+            self._log_fault(fault, number, route)
+            if begun:
+                yield [Failure(fault)]
+                return
+            if number == len(self._routes) or not (isinstance(fault, BackendError) and fault.retryable):
+                raise fault
+
+    def _log_fault(self, fault: GatewayError, number: int, route: Route) -> None:
+        what = {"request_id": self._request_id, "attempt": number, "backend": route.backend.name, "model": route.model}
+        match fault:
+            case BackendError():
+                what |= {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
+                _log.warning("backend fault", **what)
+            case InternalError():
+                _log.error("gateway fault", **what, exc_info=fault)
+            case _:
+                pass  # the caller's to fix, and the caller is told
+
+    async def _attempt(self, number: int, route: Route) -> AsyncGenerator[Sequence[Event], None]:
+        wanted = tailor(
+            self._request, route.capabilities, model=route.model, max_output_tokens=self._model.max_output_tokens
+        )
+        request, notices = await self._fitted(wanted[0], route.capabilities.image_rules), wanted[1]
+        translator = route.translator()
+        call = self._call(translator, request, number)
+        self.notices[:] = [*notices, *translator.notices]
+        self._meter.dispatched(route, request)
+        due_s = self._clock.monotonic() + self._clocks.first_event_s
+        async with self._opened(call, route, due_s) as reply:
+            if reply.status >= 400:
+                raise translator.refused(reply.status, reply.headers, await self._in_time(reply.body(), route, due_s))
+            async with aclosing(self._events(translator, reply, route, due_s)) as batches:
+                async for batch in batches:
+                    self._meter.answered_as(translator.backend_request_id)
+                    yield batch
+
+    async def _events(
+        self, translator: Translator, reply: Reply, route: Route, due_s: float
+    ) -> AsyncGenerator[Sequence[Event], None]:
+        async with aclosing(reply.frames()) as frames:
+            while True:
+                batch = await self._in_time(anext(frames, None), route, due_s)
+                events, fault = _decoded(translator, batch)
+                if events:
+                    due_s = self._clock.monotonic() + self._clocks.idle_s
+                    yield events
+                    if isinstance(events[-1], Finish):
+                        return
+                if fault is not None:
+                    raise fault
+
+    @asynccontextmanager
+    async def _opened(self, call: Call, route: Route, due_s: float) -> AsyncIterator[Reply]:
+        opening = self._transports[type(call)].open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
+        reply = await self._in_time(opening.__aenter__(), route, due_s)
+        try:
+            yield reply
+        finally:
+            await opening.__aexit__(None, None, None)
+
+    async def _in_time(self, waiting: Awaitable[_T], route: Route, due_s: float) -> _T:
+        """Awaits one step, no longer than to `due_s` nor to the request's deadline.
+
+        The timeout never spans a `yield`: the generator may be driven by one task until the first event, and by
+        another after it.
+        """
+        left_s = min(due_s, self._deadline_s) - self._clock.monotonic()
+        try:
+            async with asyncio.timeout(left_s):
+                return await waiting
+        except TimeoutError as error:
+            raise BackendTimeout(
+                "The model's backend did not answer in time; try again.", backend=route.backend.name, detail="timeout"
+            ) from error
+
+    def _call(self, translator: Translator, request: ChatRequest, number: int) -> Call:
+        now = self._clock.now()
+        context = Context(
+            request_id=self._request_id,
+            attempt=number,
+            now=now,
+            deadline=now + self._deadline_s - self._clock.monotonic(),
+            nonce=self._clock.nonce(),
+        )
+        return translator.call(request, context)
+
+    async def _fitted(self, request: ChatRequest, rules: ImageRules) -> ChatRequest:
+        if not any(message.images for message in request.messages):
+            return request
+        messages = [await self._fitted_message(message, rules) for message in request.messages]
+        return replace(request, messages=tuple(messages))
+
+    async def _fitted_message(self, message: Message, rules: ImageRules) -> Message:
+        if not message.images:
+            return message
+        parts = []
+        for part in message.parts:
+            if isinstance(part, ImagePart) and isinstance(part.image, ImageSource):
+                part = replace(part, image=await self._fitter.fit(part.image, rules))  # noqa: PLW2901 - fitted in place
+            parts.append(part)
+        return replace(message, parts=tuple(parts))
+
+
+def _decoded(translator: Translator, frames: Sequence[Frame] | None) -> tuple[list[Event], GatewayError | None]:
+    """The events of a batch of frames up to the terminal (`None`: the backend has ended), and the fault that ended
+    them: text that came before a fault in the same read is not lost."""
+    events: list[Event] = []
+    try:
+        if frames is None:
+            events.extend(translator.receive_eof())
+            return events, None if events else InternalError("a translator ended without a terminal")
+        for frame in frames:
+            for event in translator.receive(frame):
+                events.append(event)
+                if isinstance(event, Finish):
+                    return events, None
+    except GatewayError as error:
+        return events, error
+    return events, None

@@ -1,0 +1,99 @@
+"""One request, start to end: the steps, in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+
+from app.accounts.interfaces import Caller, Ledger
+from app.config.reload import CatalogHolder
+from app.core.clock import Clock
+from app.core.errors import GatewayError
+from app.core.events import Event, UsageReport
+from app.core.types import Call, ChatRequest
+from app.gateway.accounting import Meter
+from app.gateway.attempt import Attempts, Clocks
+from app.gateway.routing import candidates, find_model
+from app.media.fit import PictureFitter
+from app.transports.base import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An answer under way.
+
+    Args:
+        batches: its events; each batch is what one read of the backend held, the last one ends with the terminal. When
+            the terminal is handed on, the request is already booked.
+        notices: what was clamped or left out, complete once the first batch is there.
+    """
+
+    batches: AsyncIterator[Sequence[Event]]
+    notices: Sequence[str]
+    _meter: Meter
+
+    @property
+    def usage(self) -> UsageReport:
+        """What was booked; meaningful once the terminal is there."""
+        return self._meter.usage
+
+
+class Gateway:
+    """Answers requests."""
+
+    def __init__(
+        self,
+        *,
+        catalogs: CatalogHolder,
+        fitter: PictureFitter,
+        transports: Mapping[type[Call], Transport],
+        ledger: Ledger,
+        clock: Clock,
+        clocks: Clocks,
+    ) -> None:
+        self._catalogs = catalogs
+        self._fitter = fitter
+        self._transports = transports
+        self._ledger = ledger
+        self._clock = clock
+        self._clocks = clocks
+
+    @asynccontextmanager
+    async def open(self, request: ChatRequest, caller: Caller, request_id: str) -> AsyncIterator[Exchange]:
+        """Opens the answer to a request; leaving the block ends it, closes what it opened, and books it.
+
+        Raises:
+            RequestError: nothing here can serve it; no backend was asked.
+        """
+        model = find_model(self._catalogs.current, request.model)
+        meter = Meter(
+            self._ledger, self._clock, request_id=request_id, caller=caller, model=model, stream=request.stream
+        )
+        async with meter:
+            attempts = Attempts(
+                request_id=request_id,
+                model=model,
+                routes=candidates(model, request),
+                request=request,
+                meter=meter,
+                fitter=self._fitter,
+                transports=self._transports,
+                clock=self._clock,
+                clocks=self._clocks,
+            )
+            async with aclosing(_metered(attempts, meter)) as batches:
+                yield Exchange(batches, attempts.notices, meter)
+
+
+async def _metered(attempts: Attempts, meter: Meter) -> AsyncGenerator[Sequence[Event], None]:
+    """Taps what passes, and settles before the end of the answer is handed on."""
+    try:
+        async with aclosing(attempts.batches()) as batches:
+            async for batch in batches:
+                if meter.tap(batch):
+                    await meter.settle()
+                yield batch
+    except GatewayError as error:
+        meter.failed(error)
+        raise

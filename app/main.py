@@ -1,0 +1,195 @@
+"""Builds the services and mounts the routes: the only module that knows every other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+from sse_starlette.sse import AppStatus
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from app.accounts.keys import Authenticator
+from app.api import errors, health, models
+from app.api.chat import ChatEndpoint
+from app.api.deps import CallerOf
+from app.api.middleware import Edge
+from app.api.openapi import describe_chat
+from app.config.catalog import Catalog
+from app.config.catalog_file import CatalogFiles, load_catalog
+from app.config.environment import read_environment
+from app.config.reload import CatalogHolder
+from app.config.settings import Settings, load_settings
+from app.core.clock import Clock
+from app.core.types import HttpCall, LocalCall
+from app.gateway.attempt import Clocks
+from app.gateway.pipeline import Gateway
+from app.media.fetch import Fetcher
+from app.media.fit import PictureFitter
+from app.media.image import PictureBounds
+from app.media.source import Sources
+from app.store.secret import server_secret
+from app.store.sql import SqlStore
+from app.transports.http import HttpTransport
+from app.transports.local import LocalTransport
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a running gateway is made of."""
+
+    settings: Settings
+    clock: Clock
+    catalogs: CatalogHolder
+    store: SqlStore
+    authenticator: Authenticator
+    gateway: Gateway
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, clock: Clock) -> AsyncIterator[Services]:
+    """Builds the services; leaving the block ends them, the last opened first.
+
+    Raises:
+        ConfigError: the catalogue is wrong.
+        StoreUnusable: the ledger cannot be opened.
+    """
+    async with AsyncExitStack() as life:
+        catalogs = _catalogs(settings)
+        await life.enter_async_context(_running(catalogs.watch()))
+        store = await SqlStore.open(settings.data_dir / "tuwen.db")
+        life.push_async_callback(store.aclose)
+        configured = settings.secret.get_secret_value() if settings.secret else None
+        secret = server_secret(settings.data_dir, configured)
+        fetcher = Fetcher(
+            allow=settings.fetch_allow,
+            resolver=settings.fetch_resolver,
+            max_bytes=settings.max_image_bytes,
+            timeout_s=settings.fetch_timeout_s,
+        )
+        life.push_async_callback(fetcher.aclose)
+        http = HttpTransport(
+            max_event_bytes=settings.max_upstream_event_bytes, max_body_bytes=settings.max_upstream_body_bytes
+        )
+        life.push_async_callback(http.aclose)
+        local = LocalTransport(
+            ocr_queue=settings.ocr_queue, ocr_threads=settings.ocr_threads, ocr_idle_s=settings.ocr_idle_s
+        )
+        life.push_async_callback(local.aclose)
+        gateway = Gateway(
+            catalogs=catalogs,
+            fitter=_fitter(settings, fetcher),
+            transports={HttpCall: http, LocalCall: local},
+            ledger=store,
+            clock=clock,
+            clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
+        )
+        yield Services(
+            settings=settings,
+            clock=clock,
+            catalogs=catalogs,
+            store=store,
+            authenticator=Authenticator(store, secret, clock=clock.monotonic),
+            gateway=gateway,
+        )
+
+
+def _catalogs(settings: Settings) -> CatalogHolder:
+    def taken(catalog: Catalog) -> None:
+        _log.info("models reloaded", models=len(catalog.listed()))
+
+    def refused(reason: str) -> None:
+        _log.error("models not reloaded, the old ones stay in use", reason=reason)
+
+    files = CatalogFiles.of(settings.models_file)
+    return CatalogHolder(
+        lambda: load_catalog(files, read_environment()),
+        files=(files.built_in, files.operator),
+        on_reload=taken,
+        on_refused=refused,
+    )
+
+
+def _fitter(settings: Settings, fetcher: Fetcher) -> PictureFitter:
+    bounds = PictureBounds(
+        max_bytes=settings.max_image_bytes,
+        max_pixels=settings.max_image_pixels,
+        max_side_px=settings.max_image_side_px,
+    )
+    sources = Sources(fetcher, max_bytes=settings.max_image_bytes)
+    return PictureFitter(sources, bounds, cache_bytes=settings.image_cache_bytes)
+
+
+@asynccontextmanager
+async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Work in the background for as long as the block lasts."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+class _TuwenApp(FastAPI):
+    """FastAPI with our edge outside even its own last error handler, so that a crash has CORS headers too."""
+
+    edge_clock: Clock = Clock()
+    edge_origin: str = "*"
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Edge(super().build_middleware_stack(), clock=self.edge_clock, origin=self.edge_origin)
+
+
+def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
+    """The web app. Services open with its lifespan; two apps share nothing.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    chosen = settings or load_settings()
+    ticking = clock or Clock()
+    AppStatus.enable_automatic_graceful_drain = False  # streams end when they end, not at SIGTERM
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with open_services(chosen, ticking) as services:
+            _mount(app, services)
+            yield
+
+    app = _TuwenApp(
+        title="Tuwen 图问",
+        summary="One OpenAI-compatible endpoint for vision models",
+        version=version("tuwen"),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.edge_clock, app.edge_origin = ticking, chosen.cors_origins
+    errors.install(app)
+    describe_chat(app)
+    return app
+
+
+def _mount(app: FastAPI, services: Services) -> None:
+    settings = services.settings
+    chat = ChatEndpoint(
+        gateway=services.gateway,
+        authenticator=services.authenticator,
+        clock=services.clock,
+        heartbeat_s=settings.heartbeat_s,
+        max_body_bytes=settings.max_body_bytes,
+        max_images=settings.max_images,
+    )
+    # first of all routes: the one that is asked most
+    app.router.routes.insert(0, Route("/v1/chat/completions", chat, methods=["POST"]))
+    app.include_router(models.router(services.catalogs, CallerOf(services.authenticator)))
+    app.include_router(health.router())
