@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -15,6 +14,7 @@ from sse_starlette.sse import AppStatus
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from app import __version__
 from app.accounts.keys import Authenticator
 from app.api import errors, health, models
 from app.api.chat import ChatEndpoint
@@ -169,7 +169,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     app = _TuwenApp(
         title="Tuwen 图问",
         summary="One OpenAI-compatible endpoint for vision models",
-        version=version("tuwen"),
+        version=__version__,
         lifespan=lifespan,
         redirect_slashes=False,
     )
