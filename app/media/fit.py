@@ -1,0 +1,108 @@
+"""From what the caller wrote to the picture a backend takes, with as little work as the picture allows."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections import OrderedDict
+from functools import partial
+from typing import Protocol, TypeAlias
+
+from app.core.types import Image, ImageRules, ImageSource
+from app.media.containers.model import BrokenContainer
+from app.media.image import PictureBounds, fit_bytes, inspect_bytes, passed, rejected
+from app.media.pixels import prepare_pillow
+from app.media.workbench import Workbench
+
+_SMALL_BYTES = 64 * 1024  # walking so little takes less than a change of thread
+_ENTRY_BYTES = 512  # of a cached picture besides its data
+
+_Key: TypeAlias = tuple[str, ImageRules]
+
+
+class SourceReader(Protocol):
+    """Gets a picture's bytes."""
+
+    async def read(self, source: ImageSource) -> bytes:
+        """The bytes a source stands for: decoded, or fetched.
+
+        Raises:
+            ImageRejected: there are none to be had.
+        """
+        ...
+
+
+class PictureCache:
+    """Fitted pictures, the least recently used dropped first.
+
+    Args:
+        max_bytes: of all pictures together; 0 keeps none.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._images: OrderedDict[_Key, Image] = OrderedDict()
+
+    def get(self, key: _Key) -> Image | None:
+        image = self._images.get(key)
+        if image is not None:
+            self._images.move_to_end(key)
+        return image
+
+    def put(self, key: _Key, image: Image) -> None:
+        """Keeps a picture, unless it is larger than the whole cache."""
+        size = len(image.data) + _ENTRY_BYTES
+        if key in self._images or size > self._max_bytes:
+            return
+        self._images[key] = image
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            _, dropped = self._images.popitem(last=False)
+            self._bytes -= len(dropped.data) + _ENTRY_BYTES
+
+
+class PictureFitter:
+    """Fits pictures to routes. A picture seen before, as in the next turn of a chat, is not worked on again.
+
+    Args:
+        read: gets the bytes.
+        bounds: over these a picture is refused before it is decoded.
+        cache_bytes: of fitted pictures kept.
+    """
+
+    def __init__(self, read: SourceReader, bounds: PictureBounds, cache_bytes: int = 64 * 1024 * 1024) -> None:
+        prepare_pillow()
+        self._reader = read
+        self._bounds = bounds
+        self._cache = PictureCache(cache_bytes)
+        self._workbench: Workbench[Image] = Workbench(os.cpu_count() or 1)
+
+    async def fit(self, source: ImageSource, rules: ImageRules) -> Image:
+        """Reads a picture and makes it one that a backend of these rules takes.
+
+        Raises:
+            ImageRejected: it cannot be had, is broken, too large, or of a kind we do not take.
+        """
+        data = await self._reader.read(source)
+        try:
+            return await self._fit(data, rules)
+        except BrokenContainer as error:
+            raise rejected(error, source.param) from error
+
+    async def _fit(self, data: bytes, rules: ImageRules) -> Image:
+        small = len(data) < _SMALL_BYTES
+        digest = _digest(data) if small else await asyncio.to_thread(_digest, data)
+        key = (digest, rules)
+        image = self._cache.get(key)
+        if image is None and small:
+            image = passed(inspect_bytes(data, self._bounds), rules, data, digest)
+        if image is None:
+            image = await self._workbench.do(key, partial(fit_bytes, data, rules, self._bounds, digest))
+        self._cache.put(key, image)
+        return image
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
