@@ -72,7 +72,7 @@ pip_install() {
 case ${1:-} in
   run)
     make_venv
-    echo "tuwen: installing the gateway into $venv (about 350 MB to download, once)"
+    echo "tuwen: installing the gateway into $venv (about 150 MB to download, once)"
     pip_install --require-hashes -r requirements-build.lock -r requirements.lock
     pip_install --no-deps --no-build-isolation --editable .
     ;;
