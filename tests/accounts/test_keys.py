@@ -1,0 +1,170 @@
+"""The form of keys, and who stands behind one."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from itertools import count
+
+import pytest
+
+from app.accounts.interfaces import Caller
+from app.accounts.keys import Authenticator, KeyDigest, KeyMint, MintedKey, first_key
+from app.core.errors import AuthenticationFailed, InvalidRequest
+from tests.accounts.records import FakeKeyStore
+
+SECRET = b"the server's secret"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store() -> FakeKeyStore:
+    return FakeKeyStore()
+
+
+@pytest.fixture
+def authenticator(store: FakeKeyStore, clock: Clock) -> Authenticator:
+    return Authenticator(store, SECRET, clock=clock)
+
+
+def mint(name: str = "laptop", *, admin: bool = False) -> MintedKey:
+    return KeyMint(SECRET, clock=lambda: 5.0, random_bytes=secrets.token_bytes).mint(name, admin=admin)
+
+
+async def refusal(authenticator: Authenticator, presented: str | None) -> str:
+    with pytest.raises(AuthenticationFailed) as caught:
+        await authenticator.caller(presented)
+    assert caught.value.code == "invalid_api_key"
+    return str(caught.value)
+
+
+def test_key_is_256_random_bits_in_base64url() -> None:
+    minted = KeyMint(SECRET, clock=lambda: 5.0, random_bytes=bytes).mint("zeros", admin=True)
+    assert minted.key == "sk-tw-" + "A" * 43
+    assert re.fullmatch(r"sk-tw-[A-Za-z0-9_-]{43}", mint().key)
+
+
+def test_record_holds_the_digest_and_never_the_key() -> None:
+    minted = mint(" laptop ", admin=True)
+    record = minted.record
+    assert record.digest == hmac.digest(SECRET, minted.key.encode(), hashlib.sha256).hex()
+    assert (record.name, record.admin, record.created_at, record.revoked_at) == ("laptop", True, 5.0, None)
+    assert re.fullmatch("key_[0-9a-f]{12}", record.id)
+    assert minted.key not in repr(minted)
+
+
+def test_digest_depends_on_the_server_secret() -> None:
+    assert KeyDigest(b"one").of("sk-tw-x") != KeyDigest(b"two").of("sk-tw-x")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "x" * 101, "red\x1b[31m"])
+def test_name_that_cannot_be_shown_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        mint(name)
+    assert caught.value.param == "name"
+
+
+async def test_key_opens_the_door_to_its_caller(authenticator: Authenticator, store: FakeKeyStore) -> None:
+    minted = mint("laptop", admin=True)
+    await store.add_key(minted.record)
+    assert await authenticator.caller(minted.key) == Caller(minted.record.id, "laptop", admin=True)
+
+
+@pytest.mark.parametrize("presented", [None, "", "null", "undefined", "None"])
+async def test_no_key_is_answered_with_how_to_send_one(authenticator: Authenticator, presented: str | None) -> None:
+    assert "Authorization: Bearer" in await refusal(authenticator, presented)
+
+
+@pytest.mark.parametrize("presented", ["sk-proj-abc", "sk-tw-short", "sk-tw-" + "ü" * 43, mint().key + "\n", "\ud800"])
+async def test_what_is_no_key_is_refused_without_asking_the_store(
+    authenticator: Authenticator, store: FakeKeyStore, presented: str
+) -> None:
+    assert presented not in await refusal(authenticator, presented)
+    assert store.questions == 0
+
+
+async def test_wrong_and_revoked_keys_get_the_same_answer(authenticator: Authenticator, store: FakeKeyStore) -> None:
+    wrong, revoked = mint(), mint()
+    await store.add_key(revoked.record)
+    await store.revoke_key(revoked.record.id, 6.0)
+    answers = {await refusal(authenticator, wrong.key), await refusal(authenticator, revoked.key)}
+    assert len(answers) == 1
+    assert not any(minted.key in answer for minted in (wrong, revoked) for answer in answers)
+
+
+async def test_key_is_looked_up_once_in_two_seconds(
+    authenticator: Authenticator, store: FakeKeyStore, clock: Clock
+) -> None:
+    minted = mint()
+    await store.add_key(minted.record)
+    for clock.now in (1000.0, 1001.0, 1001.99):
+        await authenticator.caller(minted.key)
+    assert store.questions == 1
+    clock.now = 1002.0
+    await authenticator.caller(minted.key)
+    assert store.questions == 2
+
+
+async def test_revoked_key_is_refused_two_seconds_later(
+    authenticator: Authenticator, store: FakeKeyStore, clock: Clock
+) -> None:
+    minted = mint()
+    await store.add_key(minted.record)
+    await authenticator.caller(minted.key)
+    await store.revoke_key(minted.record.id, clock.now)
+    clock.now += 2.0
+    await refusal(authenticator, minted.key)
+
+
+async def test_wrong_key_is_looked_up_once_in_two_seconds(
+    authenticator: Authenticator, store: FakeKeyStore, clock: Clock
+) -> None:
+    minted = mint()
+    await refusal(authenticator, minted.key)
+    await refusal(authenticator, minted.key)
+    assert store.questions == 1
+    await store.add_key(minted.record)
+    clock.now += 2.0
+    assert (await authenticator.caller(minted.key)).key_id == minted.record.id
+
+
+async def test_flood_of_wrong_keys_neither_grows_nor_pushes_out_the_right_ones(
+    authenticator: Authenticator, store: FakeKeyStore
+) -> None:
+    right, first_wrong = mint(), mint()
+    await store.add_key(right.record)
+    await authenticator.caller(right.key)
+    await refusal(authenticator, first_wrong.key)
+    for _ in range(1000):
+        await refusal(authenticator, mint().key)
+    asked = store.questions
+    await authenticator.caller(right.key)
+    assert store.questions == asked
+    await refusal(authenticator, first_wrong.key)
+    assert store.questions == asked + 1, "the oldest stranger should have been forgotten"
+
+
+async def test_first_start_mints_an_admin_key_and_the_second_none(
+    authenticator: Authenticator, store: FakeKeyStore
+) -> None:
+    counter = count(1)
+    mint_ = KeyMint(SECRET, clock=lambda: 5.0, random_bytes=lambda size: next(counter).to_bytes(size, "big"))
+    key = await first_key(store, mint_)
+    assert key is not None
+    assert (await authenticator.caller(key)).admin
+    assert await first_key(store, mint_) is None
+    assert len(store.records) == 1
