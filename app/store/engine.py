@@ -17,7 +17,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from app.store.tables import StoreUnusable, prepare
 
 BUSY_TIMEOUT_S = 5.0
-_WAL_TRIES = 100
+_WAL_TRIES = 250
 _WAL_RETRY_S = 0.02
 
 _SETTINGS = {
@@ -29,11 +29,11 @@ _SETTINGS = {
 _BEGIN = {"write": "BEGIN IMMEDIATE", "read": "BEGIN"}
 
 
-def sqlite_engine(path: Path, role: Literal["write", "read"]) -> Engine:
+def sqlite_engine(path: Path, role: Literal["write", "read"], *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     """An engine on the file, whose transactions are real ones: the driver's own idea of them is switched off."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
-        connect_args={"timeout": BUSY_TIMEOUT_S, "isolation_level": None, "check_same_thread": False},
+        connect_args={"timeout": busy_timeout_s, "isolation_level": None, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
@@ -50,8 +50,11 @@ def sqlite_engine(path: Path, role: Literal["write", "read"]) -> Engine:
     return engine
 
 
-def prepare_file(path: Path, engine: Engine) -> None:
+def prepare_file(path: Path, engine: Engine, *, tries: int = _WAL_TRIES) -> None:
     """Makes the file if there is none, for its owner only, and its tables. Processes may race here.
+
+    Args:
+        tries: how often, 20 ms apart, to ask for the lock of a file that another program holds.
 
     Raises:
         StoreUnusable: the file cannot be made or read, is no database, is locked, or a newer program wrote it.
@@ -59,7 +62,7 @@ def prepare_file(path: Path, engine: Engine) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        _switch_to_wal(path)
+        _switch_to_wal(path, tries)
         with engine.begin() as connection:
             prepare(connection)
     except OSError as error:
@@ -68,10 +71,10 @@ def prepare_file(path: Path, engine: Engine) -> None:
         raise StoreUnusable(f"{path} cannot be used: {getattr(error, 'orig', error)}.") from error
 
 
-def _switch_to_wal(path: Path) -> None:
+def _switch_to_wal(path: Path, tries: int) -> None:
     """Turns write-ahead logging on; the file remembers. SQLite does not wait for the lock it takes here, so we do."""
-    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as connection:
-        for _ in range(_WAL_TRIES):
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as connection:
+        for _ in range(tries):
             try:
                 connection.execute("PRAGMA journal_mode = WAL")
             except sqlite3.OperationalError as error:

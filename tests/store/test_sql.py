@@ -1,0 +1,218 @@
+"""Keys and ledger over a real file."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import stat
+import time
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import fields, replace
+from pathlib import Path
+
+import pytest
+
+from app.accounts.interfaces import KeyRecord, LedgerRow, UsageSummary
+from app.accounts.usage import NO_TARIFF
+from app.core.errors import InternalError
+from app.store.sql import SqlStore
+from app.store.tables import ledger
+from tests.accounts.records import a_row
+
+KEY = KeyRecord("key_1", "laptop", "d1", admin=True, created_at=10.0)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "tuwen.db"
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqlStore]:
+    store = await SqlStore.open(path)
+    yield store
+    await store.aclose()
+
+
+def test_ledger_has_one_column_per_field_of_a_row_in_its_order() -> None:
+    assert list(ledger.columns.keys()) == [field.name for field in fields(LedgerRow)]
+
+
+async def test_file_is_for_its_owner_only(store: SqlStore, path: Path) -> None:
+    await store.settle(a_row())
+    for file in path.parent.iterdir():
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_row_comes_back_as_it_was_booked(store: SqlStore) -> None:
+    full = a_row(request_id="full", stream=False, error_code="backend_timeout", outcome="failed")
+    bare = a_row(request_id="bare", backend_request_id=None, first_event_ms=None, started_at=full.started_at - 1)
+    await store.settle(bare)
+    await store.settle(full)
+    assert await store.rows(since=0, limit=10) == [full, bare]
+
+
+async def test_rows_come_newest_first_within_the_limit(store: SqlStore) -> None:
+    await asyncio.gather(*(store.settle(a_row(request_id=f"r{at}", started_at=float(at))) for at in range(10)))
+    newest = await store.rows(since=3.0, limit=4)
+    assert [row.started_at for row in newest] == [9.0, 8.0, 7.0, 6.0]
+    assert len(await store.rows(since=8.0, limit=10)) == 2
+
+
+async def test_second_row_of_a_request_changes_nothing(store: SqlStore) -> None:
+    first = a_row(cost_micros=5)
+    await store.settle(first)
+    await store.settle(replace(first, cost_micros=99))
+    await asyncio.gather(*(store.settle(replace(first, cost_micros=100)) for _ in range(3)))
+    assert await store.rows(since=0, limit=10) == [first]
+
+
+async def test_neighbours_share_a_commit(store: SqlStore) -> None:
+    await asyncio.gather(*(store.settle(a_row(request_id=f"r{number}")) for number in range(2500)))
+    assert len(await store.rows(since=0, limit=5000)) == 2500
+    assert store.commits <= 10
+
+
+async def test_row_is_booked_though_its_waiter_is_cancelled(store: SqlStore) -> None:
+    waiter = asyncio.create_task(store.settle(a_row(request_id="left")))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiter
+    await store.settle(a_row(request_id="stayed"))
+    assert {row.request_id for row in await store.rows(since=0, limit=10)} == {"left", "stayed"}
+
+
+async def test_closing_writes_what_was_handed_over(path: Path) -> None:
+    store = await SqlStore.open(path)
+    settled = [asyncio.create_task(store.settle(a_row(request_id=f"r{number}"))) for number in range(1500)]
+    await asyncio.sleep(0)
+    await store.aclose()
+    await asyncio.gather(*settled)
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM ledger").fetchone() == (1500,)
+
+
+async def test_closed_store_refuses_rows_and_closes_again(path: Path) -> None:
+    store = await SqlStore.open(path)
+    await store.aclose()
+    await store.aclose()
+    with pytest.raises(InternalError):
+        await store.settle(a_row())
+
+
+async def test_row_that_cannot_be_stored_fails_alone_and_goes_to_the_log(
+    store: SqlStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    poison = a_row(request_id="poison", cost_micros=2**70)
+    surrogate = a_row(request_id="surrogate", model="\ud800")
+    good = [a_row(request_id=f"r{number}") for number in range(3)]
+    outcomes = await asyncio.gather(
+        *(store.settle(row) for row in (good[0], poison, good[1], surrogate, good[2])), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes] == [
+        type(None),
+        InternalError,
+        type(None),
+        InternalError,
+        type(None),
+    ]
+    assert len(await store.rows(since=0, limit=10)) == 3
+    critical = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert len(critical) == 2
+    assert str(2**70) in critical[0]
+
+
+async def test_reading_does_not_wait_for_a_writer(store: SqlStore, path: Path) -> None:
+    await store.settle(a_row())
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert len(await store.rows(since=0, limit=10)) == 1
+
+
+async def test_damage_while_reading_is_our_fault_and_says_no_more(store: SqlStore, path: Path) -> None:
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE ledger")
+    with pytest.raises(InternalError, match="cannot read its records"):
+        await store.rows(since=0, limit=1)
+
+
+async def test_summary_adds_up_per_model(store: SqlStore) -> None:
+    await store.settle(a_row(request_id="1", model="b", input_tokens=1, output_tokens=2, image_count=3, cost_micros=4))
+    await store.settle(a_row(request_id="2", model="b", input_tokens=10, output_tokens=20, image_count=0))
+    await store.settle(a_row(request_id="3", model="a", outcome="failed", cost_micros=0))
+    await store.settle(a_row(request_id="4", model="a", outcome="gone", cost_micros=0))
+    await store.settle(a_row(request_id="5", model="old", started_at=1.0))
+    assert await store.summary("model", since=2.0) == [
+        UsageSummary("a", 2, 1, 2000, 400, 2, 0),
+        UsageSummary("b", 2, 0, 11, 22, 3, 6404),
+    ]
+
+
+async def test_summary_counts_what_has_no_tariff(store: SqlStore) -> None:
+    await store.settle(a_row(request_id="1", tariff=NO_TARIFF, cost_micros=0))
+    await store.settle(
+        a_row(request_id="2", tariff=NO_TARIFF, cost_micros=0, input_tokens=0, output_tokens=0, image_count=0)
+    )
+    await store.settle(a_row(request_id="3"))
+    [group] = await store.summary("model", since=0)
+    assert (group.requests, group.unpriced) == (3, 1)
+
+
+async def test_days_are_those_of_local_time(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Shanghai")
+    time.tzset()
+    try:
+        await store.settle(a_row(request_id="1", started_at=1_763_481_600.0))  # 2025-11-18 16:00 UTC, midnight there
+        await store.settle(a_row(request_id="2", started_at=1_763_481_599.9))
+        assert [group.group for group in await store.summary("day", since=0)] == ["2025-11-18", "2025-11-19"]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+async def test_keys_are_summed_up_with_their_names(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    await store.settle(a_row(request_id="1", key_id="key_1"))
+    await store.settle(a_row(request_id="2", key_id="local"))
+    assert [group.group for group in await store.summary("key", since=0)] == ["key_1 laptop", "local"]
+
+
+async def test_key_is_found_by_digest_also_when_revoked(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    assert await store.key_by_digest("d1") == KEY
+    assert await store.key_by_digest("d2") is None
+    assert await store.revoke_key("key_1", 20.0)
+    assert await store.key_by_digest("d1") == replace(KEY, revoked_at=20.0)
+
+
+async def test_keys_come_oldest_first(store: SqlStore) -> None:
+    newer, older = replace(KEY, created_at=2.0), KeyRecord("key_0", "old", "d0", admin=False, created_at=1.0)
+    await store.add_key(newer)
+    await store.add_key(older)
+    assert await store.keys() == [older, newer]
+
+
+async def test_key_is_revoked_once(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    assert await store.revoke_key("key_1", 20.0)
+    assert not await store.revoke_key("key_1", 30.0)
+    assert not await store.revoke_key("key_2", 30.0)
+    assert (await store.keys())[0].revoked_at == 20.0
+
+
+async def test_key_of_an_id_there_is_fails(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    with pytest.raises(InternalError):
+        await store.add_key(replace(KEY, digest="d2"))
+
+
+async def test_first_key_is_added_only_where_there_is_none(store: SqlStore) -> None:
+    assert await store.add_first_key(KEY)
+    assert await store.keys() == [KEY]
+    await store.revoke_key("key_1", 20.0)
+    assert not await store.add_first_key(replace(KEY, id="key_2", digest="d2"))
+    assert len(await store.keys()) == 1
