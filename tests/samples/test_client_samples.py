@@ -1,0 +1,77 @@
+"""The programs of samples/clients, run as their first lines say, against a gateway as a user starts it.
+
+Each language is skipped where its toolchain is absent, with the reason in the summary; nothing else skips.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import RunningGateway, running_gateway
+
+ROOT = Path(__file__).parents[2]
+CLIENTS = ROOT / "samples/clients"
+PICTURE = ROOT / "samples/pictures/receipt.jpg"
+SHOP = "惠民生活超市"
+
+LANGUAGES = {
+    "python": [sys.executable, CLIENTS / "python/ask.py"],
+    "node": ["node", CLIENTS / "node/ask.mjs"],
+    "go": ["go", "run", CLIENTS / "go/ask.go"],
+    "java": ["java", CLIENTS / "java/Ask.java"],
+}
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
+    with running_gateway(tmp_path_factory.mktemp("data"), {}) as running:
+        yield running
+
+
+@pytest.fixture(params=LANGUAGES)
+def command(request: pytest.FixtureRequest) -> list[str | Path]:
+    """How a sample is started."""
+    words: list[str | Path] = LANGUAGES[request.param]
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"no {words[0]} on this machine")  # the sample cannot run without its toolchain
+    return words
+
+
+def ask(
+    gateway: RunningGateway, command: list[str | Path], scratch: Path, *, key: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*command, PICTURE, 'What does "it" say?'],
+        env=os.environ
+        | {"TUWEN_BASE_URL": gateway.base_url, "TUWEN_API_KEY": key, "GOCACHE": str(scratch), "GOTOOLCHAIN": "local"},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_a_sample_prints_what_stands_in_the_picture(
+    gateway: RunningGateway, command: list[str | Path], tmp_path: Path
+) -> None:
+    done = ask(gateway, command, tmp_path, key=gateway.key)
+    assert done.returncode == 0, done.stderr
+    assert SHOP in done.stdout
+    assert len(done.stdout.splitlines()) > 5
+
+
+def test_a_sample_with_a_wrong_key_says_so_and_fails(
+    gateway: RunningGateway, command: list[str | Path], tmp_path: Path
+) -> None:
+    done = ask(gateway, command, tmp_path, key="sk-tw-wrong")
+    assert done.returncode == 1
+    assert "401" in done.stderr
+    assert "key" in done.stderr
+    assert done.stdout == ""
