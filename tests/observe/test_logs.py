@@ -106,7 +106,7 @@ def test_caller_cannot_write_lines_or_move_the_cursor() -> None:
 def test_no_key_is_readable_wherever_it_stands(form: LogForm) -> None:
     out = logging_to(form)
     log = structlog.get_logger()
-    log.info("event " + KEY, plain=KEY, nested={"a": [KEY]}, api_key="opaque-1", authorization="opaque-2")
+    log.info(KEY, plain=KEY, nested={"a": [KEY]}, api_key="opaque-1", authorization="opaque-2")
     logging.getLogger("library").warning("sent %s", {"Authorization": f"Bearer {KEY}"})
     try:
         fail()
