@@ -44,13 +44,10 @@ def command(request: pytest.FixtureRequest) -> list[str | Path]:
     return words
 
 
-def ask(
-    gateway: RunningGateway, command: list[str | Path], scratch: Path, *, key: str
-) -> subprocess.CompletedProcess[str]:
+def ask(gateway: RunningGateway, command: list[str | Path], *, key: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*command, PICTURE, 'What does "it" say?'],
-        env=os.environ
-        | {"TUWEN_BASE_URL": gateway.base_url, "TUWEN_API_KEY": key, "GOCACHE": str(scratch), "GOTOOLCHAIN": "local"},
+        env={**os.environ, "TUWEN_BASE_URL": gateway.base_url, "TUWEN_API_KEY": key, "GOTOOLCHAIN": "local"},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -58,19 +55,15 @@ def ask(
     )
 
 
-def test_a_sample_prints_what_stands_in_the_picture(
-    gateway: RunningGateway, command: list[str | Path], tmp_path: Path
-) -> None:
-    done = ask(gateway, command, tmp_path, key=gateway.key)
+def test_a_sample_prints_what_stands_in_the_picture(gateway: RunningGateway, command: list[str | Path]) -> None:
+    done = ask(gateway, command, key=gateway.key)
     assert done.returncode == 0, done.stderr
     assert SHOP in done.stdout
     assert len(done.stdout.splitlines()) > 5
 
 
-def test_a_sample_with_a_wrong_key_says_so_and_fails(
-    gateway: RunningGateway, command: list[str | Path], tmp_path: Path
-) -> None:
-    done = ask(gateway, command, tmp_path, key="sk-tw-wrong")
+def test_a_sample_with_a_wrong_key_says_so_and_fails(gateway: RunningGateway, command: list[str | Path]) -> None:
+    done = ask(gateway, command, key="sk-tw-wrong")
     assert done.returncode == 1
     assert "401" in done.stderr
     assert "key" in done.stderr
