@@ -125,7 +125,10 @@ def install(app: FastAPI) -> None:
         return error_response(errors.InvalidRequest(f"Invalid value for {param}: {first['msg']}.", param=param))
 
     async def on_anything(_: Request, __: Exception) -> Response:
-        return error_response(errors.InternalError("The gateway failed on this request; the operator's log says why."))
+        error = errors.InternalError("The gateway failed on this request; the operator's log says why.")
+        answer = error_response(error)
+        answer.headers["connection"] = "close"  # the server drops the connection after a crash: say so beforehand
+        return answer
 
     app.add_exception_handler(errors.GatewayError, on_gateway_error)
     app.add_exception_handler(HTTPException, on_http_error)

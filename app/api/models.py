@@ -46,11 +46,13 @@ def router(catalogs: CatalogHolder, caller_of: CallerOf) -> APIRouter:
     """The routes, for callers with a key."""
     routes = APIRouter(prefix="/v1", dependencies=[Depends(caller_of)], tags=["models"])
 
-    @routes.api_route("/models", methods=["GET", "HEAD"], summary="List the models that can be asked")
+    @routes.head("/models", include_in_schema=False)
+    @routes.get("/models", summary="List the models that can be asked")
     async def list_models() -> dict[str, Any]:
         return {"object": "list", "data": [model_object(model) for model in catalogs.current.listed()]}
 
-    @routes.api_route("/models/{model_id:path}", methods=["GET", "HEAD"], summary="Describe one model")
+    @routes.head("/models/{model_id:path}", include_in_schema=False)
+    @routes.get("/models/{model_id:path}", summary="Describe one model")
     async def show_model(model_id: str) -> dict[str, Any]:
         return model_object(replace(find_model(catalogs.current, model_id), id=model_id))
 

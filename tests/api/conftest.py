@@ -29,6 +29,12 @@ kind = "qianfan"
 base_url = "{url}/v2"
 api_key = "{key}"
 
+[backends.single]
+kind = "openai"
+max_images = 1
+base_url = "{url}/v1"
+api_key = "{key}"
+
 [backends.gone]
 kind = "openai"
 base_url = "http://127.0.0.1:9/v1"
@@ -50,6 +56,9 @@ routes = [{{ backend = "blind", model = "text" }}]
 
 [models.qf-vision]
 routes = [{{ backend = "bare", model = "deepseek-vl2" }}]
+
+[models.one-picture]
+routes = [{{ backend = "single", model = "glm-4v-plus" }}]
 
 [models.dead]
 routes = [{{ backend = "gone", model = "x" }}]
