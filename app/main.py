@@ -120,7 +120,7 @@ def _catalogs(settings: Settings) -> CatalogHolder:
 
 def _fitter(settings: Settings, fetcher: Fetcher) -> PictureFitter:
     bounds = PictureBounds(
-        max_bytes=settings.max_image_bytes,
+        max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,
         max_side_px=settings.max_image_side_px,
     )

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, assert_never
 
-from app.core.errors import BackendError, InternalError
+from app.core.errors import GatewayError, InternalError
 from app.core.types import ToolCall
 
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
@@ -87,9 +87,9 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The backend broke after its answer had begun."""
+    """The answer broke after it had begun."""
 
-    error: BackendError
+    error: GatewayError
 
 
 Event: TypeAlias = TextDelta | ReasoningDelta | ToolCallDelta | OcrRegions | UsageReport | Finish | Failure
@@ -129,7 +129,7 @@ class AnswerFold:
         """Takes the next event.
 
         Raises:
-            BackendError: the event is a `Failure`.
+            GatewayError: the event is a `Failure`.
             InternalError: the stream had ended already.
         """
         if self._finish is not None:
@@ -183,7 +183,7 @@ def collect(events: Iterable[Event]) -> Answer:
     """Folds a whole stream.
 
     Raises:
-        BackendError: the stream ended in a `Failure`.
+        GatewayError: the stream ended in a `Failure`.
         InternalError: the stream breaks the grammar.
     """
     fold = AnswerFold()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ class Reply(Protocol):
         """What came with a refusal, cut at a bound; for `Translator.refused`."""
         ...
 
-    def frames(self) -> AsyncIterator[Sequence[Frame]]:
+    def frames(self) -> AsyncGenerator[Sequence[Frame], None]:
         """The frames, in batches: all that one read of the wire completed. Never an empty batch.
 
         Raises:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 import ssl
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 from typing_extensions import override
@@ -88,14 +88,15 @@ class HttpReply(Reply):
         return b"".join(pieces)[:_REFUSAL_BYTES]
 
     @override
-    async def frames(self) -> AsyncIterator[Sequence[Frame]]:
+    async def frames(self) -> AsyncGenerator[Sequence[Frame], None]:
         if self.headers.get("content-encoding", "identity") != "identity":
             raise self._broken("compressed though we asked for plain", retryable=False)
         try:
             first = await self._content.readany()
             if self._is_sse(first):
-                async for batch in self._events(first):
-                    yield batch
+                async with aclosing(self._events(first)) as batches:
+                    async for batch in batches:
+                        yield batch
             else:
                 yield [Frame(await self._whole(first))]
         except _CAUGHT as error:
@@ -107,7 +108,7 @@ class HttpReply(Reply):
         kind = self.headers.get("content-type", "")
         return kind.startswith("text/event-stream") or first.lstrip().startswith(_SSE_STARTS)
 
-    async def _events(self, data: bytes) -> AsyncIterator[Sequence[Frame]]:
+    async def _events(self, data: bytes) -> AsyncGenerator[Sequence[Frame], None]:
         decoder = SseDecoder(self._max_event_bytes)
         readany = self._content.readany
         while data:

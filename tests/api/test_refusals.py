@@ -211,7 +211,7 @@ def test_caller_without_a_key_of_ours_is_401(served: Served, header: dict[str, s
         response = client.post("/v1/chat/completions", json={"model": "m", "messages": HI}, headers=header)
         error = refused(response, 401)
         assert error["code"] == "invalid_api_key"
-        presented = "".join(header.values()).rpartition(" ")[2]
+        presented = " ".join(header.values()).partition("Bearer ")[2]
         assert not presented or presented not in error["message"]
         assert client.get("/v1/models", headers=header).status_code == 401
 
