@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,12 +70,16 @@ class _Secrets:
         return f"the value of {name} {text}" if name else text
 
 
-def backend_of(section: Section, environ: Mapping[str, str], problems: list[Problem]) -> Backend | None:
-    """Reads a section; `None` where it is wrong, which is added to `problems`."""
+def backend_of(
+    section: Section, known: Iterable[str], environ: Mapping[str, str], problems: list[Problem]
+) -> Backend | None:
+    """Reads a section; `None` where it is wrong, which is added to `problems`.
+
+    Args:
+        known: the names of all backends, for sections that were meant to amend one.
+    """
     if "kind" not in section.values:
-        problems.append(
-            section.problem(("kind",), "is missing, and the built-in catalogue has no backend of this name")
-        )
+        problems.append(section.amends_nothing(known))
         return None
     head = {key: section.values[key] for key in BackendSection.model_fields if key in section.values}
     rest = {key: value for key, value in section.values.items() if key not in head}

@@ -105,7 +105,7 @@ class Model:
     limits: Limits = field(default_factory=Limits)
     context_tokens: int | None = None
     max_output_tokens: int | None = None
-    image_tokens: str = "default"
+    image_tokens: str = "qwen2.5-vl"
     vision: bool = True
     aliases: tuple[str, ...] = ()
     usable_routes: tuple[Route, ...] = field(init=False, repr=False)

@@ -74,7 +74,7 @@ def _layers(files: CatalogFiles, problems: list[Problem]) -> list[Layer]:
 def _catalog(layers: list[Layer], environ: Mapping[str, str], problems: list[Problem]) -> Catalog:
     backends = _backends(overlay("backends", layers), environ, problems)
     models = overlay("models", layers)
-    drafts = [draft_of(section, tuple(models), problems) for section in models.values()]
+    drafts = [draft_of(section, models, problems) for section in models.values()]
     served = models_of([draft for draft in drafts if draft is not None], backends, problems)
     return Catalog({name: backend for name, backend in backends.items() if backend is not None}, served)
 
@@ -85,6 +85,6 @@ def _backends(
     """By name; `None` for one that is hidden or wrong."""
     backends: dict[str, Backend | None] = {}
     for name, section in sections.items():
-        backend = backend_of(section, environ, problems)
+        backend = backend_of(section, sections, environ, problems)
         backends[name] = None if section.values.get("hidden") is True else backend
     return backends

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -75,6 +75,12 @@ class Section:
         """Something wrong at a key of this section, in the file that key comes from."""
         layer = self.origins.get(str(path[0]), self.layer) if path else self.layer
         return layer.problem((self.group, self.name, *path), text)
+
+    def amends_nothing(self, known: Iterable[str]) -> Problem:
+        """It is not whole by itself, and no lower layer has a section of its name."""
+        kin = did_you_mean(self.name, [name for name in known if name != self.name])
+        text = f"is missing, and the built-in catalogue has no {self.group.removesuffix('s')} of this name{kin}"
+        return self.problem((MAKES_WHOLE[self.group],), text)
 
 
 def read_layer(path: Path, rank: int, problems: list[Problem]) -> Layer:

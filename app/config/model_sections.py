@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
@@ -39,16 +39,14 @@ class _Claim:
     path: KeyPath
 
 
-def draft_of(section: Section, known: Sequence[str], problems: list[Problem]) -> Draft | None:
+def draft_of(section: Section, known: Iterable[str], problems: list[Problem]) -> Draft | None:
     """Reads a section by itself; `None` where it is wrong, which is added to `problems`.
 
     Args:
         known: the names of all models, for sections that were meant to amend one.
     """
     if "routes" not in section.values:
-        others = [name for name in known if name != section.name]
-        text = "is missing, and the built-in catalogue has no model of this name" + did_you_mean(section.name, others)
-        problems.append(section.problem(("routes",), text))
+        problems.append(section.amends_nothing(known))
         return None
     before = len(problems)
     parsed = checked(ModelSection, section.values, section, problems)

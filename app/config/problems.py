@@ -12,16 +12,19 @@ from app.config.errors import ConfigError
 from app.config.locate import KeyPath
 
 _MAX_SHOWN = 10
+_MAX_KEYS_NAMED = 15
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 _PLAIN_WORDS = {
     "bool_parsing": "must be true or false",
     "bool_type": "must be true or false",
+    "dataclass_type": "must be a table, as {{ … }}",
     "date_type": "must be a date without quotes, as 2025-02-13",
     "dict_type": "must be a table, as {{ … }}",
     "finite_number": "must be a finite number",
     "float_parsing": "must be a number",
     "float_type": "must be a number",
+    "frozen_set_type": "must be a list, as [ … ]",
     "greater_than": "must be above {gt}",
     "greater_than_equal": "must be at least {ge}",
     "int_from_float": "must be a whole number",
@@ -35,6 +38,8 @@ _PLAIN_WORDS = {
     "string_too_short": "must not be empty",
     "string_type": "must be text in quotes",
     "too_short": "must not be empty",
+    "tuple_type": "must be a list, as [ … ]",
+    "unexpected_keyword_argument": "unknown key",
 }
 """Pydantic's error types in the operator's words; the rest keep pydantic's own."""
 
@@ -91,7 +96,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def unknown_key(word: str, known: Iterable[str]) -> str:
     """What to say of a key that is not one of `known`."""
     known = tuple(known)
-    return "unknown key" + (did_you_mean(word, known) or f"; the keys here are {', '.join(sorted(known))}")
+    all_keys = f"; the keys here are {', '.join(sorted(known))}" if len(known) <= _MAX_KEYS_NAMED else ""
+    return "unknown key" + (did_you_mean(word, known) or all_keys)
 
 
 def plain_words(error: Mapping[str, Any]) -> str:
@@ -100,7 +106,7 @@ def plain_words(error: Mapping[str, Any]) -> str:
     Args:
         error: an item of `ValidationError.errors()`.
     """
-    context = error.get("ctx", {})
+    context = {key: f"{value:g}" if isinstance(value, float) else value for key, value in error.get("ctx", {}).items()}
     if error["type"] == "value_error":
         return str(context["error"])
     words = _PLAIN_WORDS.get(error["type"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,7 +16,6 @@ from app.config.errors import ConfigError
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
-_LOOK_AGAIN_MS = 5_000  # network file systems announce nothing, so the files are looked at now and then as well
 _SETTLE_MS = 200  # editors write a file in several steps
 
 
@@ -28,6 +27,7 @@ class CatalogHolder:
         files: what it reads; they need not exist.
         on_reload: told of each catalogue taken into use after the first.
         on_refused: told why a changed file was not taken into use.
+        look_again_s: how often the files are looked at unprompted; network file systems announce nothing.
 
     Raises:
         ConfigError: the first catalogue is wrong.
@@ -43,11 +43,13 @@ class CatalogHolder:
         files: Sequence[Path],
         on_reload: Callable[[Catalog], None],
         on_refused: Callable[[str], None],
+        look_again_s: float = 5.0,
     ) -> None:
         self._load = load
         self._files = tuple(files)
         self._on_reload = on_reload
         self._on_refused = on_refused
+        self._look_again_s = look_again_s
         self._stamps = self._look()
         self.current = load()
 
@@ -64,13 +66,24 @@ class CatalogHolder:
 
     async def watch(self) -> None:
         """Reloads on SIGHUP and when a file changes, is replaced, appears or goes; runs until cancelled."""
-        folders = {folder for file in self._files if (folder := file.absolute().parent).is_dir()}
         with _on_hangup(self.reload):
-            async for _ in awatch(
-                *folders, recursive=False, step=_SETTLE_MS, rust_timeout=_LOOK_AGAIN_MS, yield_on_timeout=True
-            ):
+            async for _ in self._occasions():
                 if self._look() != self._stamps:
                     self.reload()
+
+    async def _occasions(self) -> AsyncIterator[None]:
+        """When to look at the files: soon after something moved beside them, and now and then in any case."""
+        folders = {folder for file in self._files if (folder := file.absolute().parent).is_dir()}
+        pause_ms = int(self._look_again_s * 1000)
+        try:
+            async for _ in awatch(
+                *folders, recursive=False, step=_SETTLE_MS, rust_timeout=pause_ms, yield_on_timeout=True
+            ):
+                yield
+        except (OSError, RuntimeError):  # no folder yet, or the system's count of watches is used up
+            while True:
+                await asyncio.sleep(self._look_again_s)
+                yield
 
     def _look(self) -> tuple[_Stamp, ...]:
         return tuple(_stamp(file) for file in self._files)
@@ -87,13 +100,13 @@ def _stamp(file: Path) -> _Stamp:
 
 @contextmanager
 def _on_hangup(action: Callable[[], None]) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
-    try:
+    loop, ours = asyncio.get_running_loop(), False
+    # Windows has no SIGHUP, and a loop outside the main thread gets no signals; changed files are seen all the same
+    with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
         loop.add_signal_handler(signal.SIGHUP, action)
-    except (AttributeError, NotImplementedError, RuntimeError, ValueError):
-        yield  # Windows has no SIGHUP, and a loop outside the main thread gets no signals: changed files still do
-        return
+        ours = True
     try:
         yield
     finally:
-        loop.remove_signal_handler(signal.SIGHUP)
+        if ours:
+            loop.remove_signal_handler(signal.SIGHUP)

@@ -47,6 +47,7 @@ def _name(value: object) -> object:
 Amount = Annotated[int, BeforeValidator(_amount)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, BeforeValidator(_name)]
+ImageTokens = Literal["qwen2.5-vl", "qwen3-vl", "deepseek-vl2", "glm-4v", "ark", "spark-general"]
 
 
 class SectionModel(BaseModel):
@@ -100,7 +101,7 @@ class ModelSection(SectionModel):
     owned_by: Name | None = None
     name: str | None = None
     aliases: list[Name] = []
-    image_tokens: Name = "default"
+    image_tokens: ImageTokens = "qwen2.5-vl"
     vision: bool = True
     released: date | None = None
     hidden: bool = False

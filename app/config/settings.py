@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -38,10 +38,12 @@ def _network_and_port(text: str) -> str:
     return text
 
 
-def _host_and_port(text: str) -> str:
-    host, _, port = text.rpartition(":")
-    if not host:
-        raise ValueError('must be host:port, as "127.0.0.1:53"')
+def _address_and_port(text: str) -> str:
+    address, _, port = text.rpartition(":")
+    try:
+        ip_address(address.removeprefix("[").removesuffix("]"))
+    except ValueError as error:
+        raise ValueError('must be ADDRESS:port, as "127.0.0.1:53"') from error
     _port(port)
     return text
 
@@ -52,7 +54,7 @@ def _port(text: str) -> None:
 
 
 FetchAllow = Annotated[tuple[Annotated[str, AfterValidator(_network_and_port)], ...], NoDecode, BeforeValidator(_items)]
-HostAndPort = Annotated[str, AfterValidator(_host_and_port)]
+AddressAndPort = Annotated[str, AfterValidator(_address_and_port)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -99,8 +101,8 @@ class Settings(BaseSettings):
     fetch_allow: FetchAllow = Field(
         (), description="Non-public addresses pictures may be fetched from: CIDR:port, separated by commas."
     )
-    fetch_resolver: HostAndPort | None = Field(
-        None, description="DNS server for fetching pictures, host:port; unset: the system's."
+    fetch_resolver: AddressAndPort | None = Field(
+        None, description="DNS server for fetching pictures, ADDRESS:port; unset: the system's."
     )
     fetch_timeout_s: Seconds = Field(10, description="Longest time for fetching one picture.")
 

@@ -56,15 +56,9 @@ nested = [[1, 2], [{ x = [3] }]]
 
 def paths_of(value: Any, path: KeyPath = ()) -> set[KeyPath]:
     found = {path} if path else set()
-    match value:
-        case dict():
-            children = value.items()
-        case list():
-            children = enumerate(value)
-        case _:
-            children = ()
-    for key, child in children:
-        found |= paths_of(child, (*path, key))
+    if isinstance(value, dict | list):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
+            found |= paths_of(child, (*path, key))
     return found
 
 
