@@ -1,7 +1,7 @@
 """Backends of kind `openai`: any service that speaks OpenAI's chat completions.
 
-The wire is that of platform.openai.com "Chat Completions"; what each service does otherwise is data
-(`app/backends/providers.py`, `app/backends/openai_codes.py`, both with their pages). Read 2026-11-20.
+The wire is "Chat Completions" of the OpenAI API specification 2.3.0; what each service does otherwise is data
+(`app/backends/providers.py`, `app/backends/openai_codes.py`, which name the vendors' pages, read 2026-11-20).
 """
 
 from __future__ import annotations

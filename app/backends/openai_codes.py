@@ -23,7 +23,7 @@ from app.core.errors import (
 
 Verdict: TypeAlias = type[BackendError]
 
-# platform.openai.com "Error codes", read 2026-11-20; types as sent by OpenAI, vLLM and SGLang.
+# OpenAI's API guide "Error codes"; types as OpenAI, vLLM and SGLang send them.
 OPENAI: Mapping[str, Verdict] = {
     "invalid_api_key": BackendMisconfigured,
     "authentication_error": BackendMisconfigured,
@@ -91,7 +91,7 @@ ZHIPU: Mapping[str, Verdict] = {
     "1309": BackendMisconfigured,
 }
 
-# docs.siliconflow.cn, read 2026-11-20: codes are numbers beside the message, and rare.
+# Captured answers of SiliconFlow, 2026-11-20: codes are numbers beside the message, and rare.
 SILICONFLOW: Mapping[str, Verdict] = {"20012": BackendMisconfigured}
 
 # Volcengine Ark "错误码", read 2026-11-20. `SetLimitExceeded` is a limit the account's owner set himself.

@@ -59,11 +59,11 @@ def _numbers(request: ChatRequest, flags: ProviderFlags, notices: list[str]) -> 
         value = asked
         if name in flags.ranges:
             low, high = flags.ranges[name]
-            value = type(asked)(min(max(asked, low), high))
+            value = min(max(asked, low), high)
         if flags.decimals is not None and name in _ROUNDED:
             value = round(value, flags.decimals)
         if value != asked:
-            notices.append(f"{name} sent as {value:g}")
+            notices.append(f"{name} sent as {value}")
         numbers[name] = value
     return numbers
 

@@ -65,7 +65,7 @@ class ProviderFlags(BackendOptions):
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
     max_output_tokens: int | None = None
     knobs: frozenset[str] = KNOBS
-    ranges: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    ranges: dict[str, tuple[int | float, int | float]] = Field(default_factory=dict)
     decimals: int | None = None
     stop_as_array: bool = True
     stop_max: int = 4

@@ -1,0 +1,119 @@
+"""Every exchange on file, whole and cut at every byte."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from app.core import errors
+from app.core.errors import BackendError
+from app.core.events import Finish
+from app.core.types import ImagePart
+from tests.backends.exchanges import Exchange, byte_by_byte, chat_request, cut_at, described, ended_at, load, play
+
+EXCHANGES = load("openai", "qianfan")
+STREAMS = [exchange for exchange in EXCHANGES if exchange.streamed and exchange.status < 400]
+
+each_exchange = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: f"{exchange.kind}: {exchange.name}")
+each_stream = pytest.mark.parametrize("exchange", STREAMS, ids=lambda exchange: f"{exchange.kind}: {exchange.name}")
+
+
+@pytest.mark.parametrize(
+    "exchange", [exchange for exchange in EXCHANGES if exchange.call], ids=lambda exchange: exchange.name
+)
+def test_asks_what_the_vendor_takes(exchange: Exchange) -> None:
+    expected = dict(exchange.call or {})
+    translator = exchange.translator()
+    call = exchange.asked(translator)
+    assert call.method == "POST"
+    assert json.loads(call.body) == expected.pop("body")
+    assert call.headers.items() >= expected.pop("headers", {}).items()
+    assert translator.notices == expected.pop("notices", [])
+    assert call.url == expected.pop("url", call.url)
+    assert call.framing == expected.pop("framing", call.framing)
+    assert not expected, "a misspelt expectation expects nothing"
+
+
+@each_exchange
+def test_understands_the_answer(exchange: Exchange) -> None:
+    outcome = play(exchange)
+    assert [described(event) for event in outcome.events] == exchange.events
+    if exchange.request_id is not None:
+        assert outcome.translator.backend_request_id == exchange.request_id
+    if exchange.error is None:
+        assert outcome.error is None
+        assert isinstance(outcome.events[-1], Finish)
+        return
+    assert outcome.error is not None
+    assert type(outcome.error) is getattr(errors, exchange.error["class"])
+    named = {name: getattr(outcome.error, name) for name in exchange.error if name != "class"}
+    assert named == {name: value for name, value in exchange.error.items() if name != "class"}
+
+
+@each_stream
+def test_a_stream_cut_at_any_byte_means_the_same(exchange: Exchange) -> None:
+    expected = play(exchange)
+    for at in range(1, len(exchange.wire)):
+        outcome = play(exchange, cut_at(at))
+        assert outcome.events == expected.events, f"cut at byte {at}"
+        assert str(outcome.error) == str(expected.error), f"cut at byte {at}"
+
+
+@each_stream
+def test_a_stream_that_comes_byte_by_byte_means_the_same(exchange: Exchange) -> None:
+    expected = play(exchange)
+    outcome = play(exchange, byte_by_byte)
+    assert outcome.events == expected.events
+    assert str(outcome.error) == str(expected.error)
+
+
+@each_stream
+def test_a_stream_that_breaks_off_never_looks_finished(exchange: Exchange) -> None:
+    """Cut before its last word, an answer ends in an error; it may be whole only once its finish reason came."""
+    full = play(exchange)
+    for at in range(len(exchange.wire)):
+        outcome = play(exchange, ended_at(at))
+        ends = [event for event in outcome.events if isinstance(event, Finish)]
+        assert len(ends) + (outcome.error is not None) == 1
+        if ends:
+            assert outcome.events[-1] is ends[0]
+            assert [event for event in outcome.events if described(event)[0] == "text"] == [
+                event for event in full.events if described(event)[0] == "text"
+            ]
+
+
+@each_exchange
+def test_nothing_follows_the_end(exchange: Exchange) -> None:
+    outcome = play(exchange)
+    if outcome.error is None:
+        assert [*outcome.translator.receive_eof()] == []
+
+
+@each_exchange
+def test_callers_never_read_what_the_vendor_said(exchange: Exchange) -> None:
+    error = play(exchange).error
+    if error is None:
+        return
+    assert isinstance(error, BackendError)
+    assert error.backend == "test-backend"
+    assert error.detail
+    assert error.detail not in str(error)
+    assert "\n" not in str(error)
+    assert exchange.options.get("api_key", "sk-none") not in error.detail
+
+
+@each_exchange
+def test_pictures_go_out_byte_for_byte(exchange: Exchange) -> None:
+    """Told from the parsed body, so that a picture spliced into the JSON text is proven to be a JSON string."""
+    call = exchange.asked(exchange.translator())
+    parts = [part for message in chat_request(exchange.request).messages for part in message.parts]
+    sent = call.body.count(b'"image_url":{')
+    assert sent == sum(isinstance(part, ImagePart) for part in parts)
+
+
+def test_the_suite_covers_both_kinds() -> None:
+    count = {kind: sum(exchange.kind == kind for exchange in EXCHANGES) for kind in ("openai", "qianfan")}
+    assert count["openai"] >= 25
+    assert count["qianfan"] >= 15
+    assert all(exchange.source for exchange in EXCHANGES)
