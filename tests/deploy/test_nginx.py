@@ -1,0 +1,196 @@
+"""nginx in front of the gateway: asked of nginx itself where it is installed, else of the file alone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from app.config.settings import Settings
+from tests.support.gateway import free_port, wait_for_port
+
+CONF = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+MIB = 1024 * 1024
+
+
+def directives() -> dict[str, list[str]]:
+    """Directive → its values, wherever it stands. Checks that every one is closed and every brace paired."""
+    text = re.sub(r"(?m)(^|\s)#.*$", "", CONF.read_text(encoding="utf-8"))
+    text = re.sub(r"'[^']*'", lambda quoted: quoted[0].translate({ord(c): " " for c in "{};"}), text)
+    assert text.count("{") == text.count("}")
+    assert re.fullmatch(r"(?:[^{};]*[{;]|\s*\})*\s*", text), "a directive is not closed"
+    found: dict[str, list[str]] = {}
+    for name, value in re.findall(r"([a-z_]+)\s*([^{};]*)[{;]", text):
+        found.setdefault(name, []).append(value.strip())
+    return found
+
+
+def test_answers_are_not_held_back() -> None:
+    conf = directives()
+    for name in ("proxy_buffering", "proxy_request_buffering", "proxy_cache", "gzip", "proxy_ignore_client_abort"):
+        assert conf[name] == ["off"], name
+
+
+def test_connections_to_the_gateway_are_kept() -> None:
+    conf = directives()
+    assert conf["proxy_http_version"] == ["1.1"]
+    assert 'Connection ""' in conf["proxy_set_header"]
+    assert int(conf["keepalive"][0]) >= 32
+
+
+def test_its_bounds_lie_outside_the_gateways() -> None:
+    conf, settings = directives(), Settings.model_fields
+    assert int(conf["client_max_body_size"][0].removesuffix("m")) * MIB > settings["max_body_bytes"].default
+    assert int(conf["proxy_read_timeout"][0].removesuffix("s")) > settings["deadline_s"].default
+    assert conf["proxy_next_upstream"] == ["off"], "a question asked twice is paid for twice"
+
+
+@contextmanager
+def nginx(folder: Path, gateway_port: int) -> Iterator[int]:
+    """Runs the configuration, on a free port and in a folder of its own. Yields the port."""
+    assert NGINX is not None
+    port = free_port()
+    text = CONF.read_text(encoding="utf-8")
+    folders = "".join(f"{kind}_temp_path {folder};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    for old, new in (
+        ("pid /run/nginx.pid;", f"pid {folder}/nginx.pid;\ndaemon off;\nmaster_process off;"),
+        ("listen 80;", f"listen 127.0.0.1:{port};"),
+        ("server 127.0.0.1:8000;", f"server 127.0.0.1:{gateway_port};"),
+        ("http {", "http {\n" + folders),
+    ):
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    conf = folder / "nginx.conf"
+    conf.write_text(text, encoding="utf-8")
+    command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(conf)]
+    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stderr
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+class Gateway(BaseHTTPRequestHandler):
+    """Answers as the gateway streams: one event, then nothing until the test lets it go on."""
+
+    protocol_version = "HTTP/1.1"
+    may_go_on = threading.Event()
+    connections: set[tuple[str, int]] = set()  # noqa: RUF012 - the server makes a handler per connection; this is theirs
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+    def do_GET(self) -> None:
+        Gateway.connections.add(self.client_address)
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self._chunk(b"data: first\n\n")
+        Gateway.may_go_on.wait(timeout=10)
+        self._chunk(b"data: [DONE]\n\n")
+        self._chunk(b"")
+
+    def do_POST(self) -> None:
+        read = self.rfile.read(int(self.headers["Content-Length"]))
+        answer = json.dumps({"read": len(read)}).encode()
+        self.send_response(502 if len(read) == 1 else 200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def _chunk(self, data: bytes) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.flush()
+
+
+@pytest.fixture
+def gateway() -> Iterator[int]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Gateway)
+    Gateway.may_go_on.clear()
+    Gateway.connections.clear()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        Gateway.may_go_on.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def ask(port: int, method: str = "GET", body: bytes | None = None) -> tuple[http.client.HTTPResponse, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection.request(method, "/v1/chat/completions", body)
+    response = connection.getresponse()
+    read = response.read()
+    connection.close()
+    return response, read
+
+
+def test_an_event_passes_before_the_answer_is_over(tmp_path: Path, gateway: int) -> None:
+    if NGINX is None:
+        return
+    with nginx(tmp_path, gateway) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.request("GET", "/v1/chat/completions")
+        response = connection.getresponse()
+        assert response.read1() == b"data: first\n\n"
+        Gateway.may_go_on.set()
+        assert response.read() == b"data: [DONE]\n\n"
+        connection.close()
+        for _ in range(3):
+            ask(port)
+        assert len(Gateway.connections) == 1, "connections to the gateway are kept open"
+
+
+def test_a_large_request_passes_and_one_too_large_is_refused_as_clients_read_it(tmp_path: Path, gateway: int) -> None:
+    if NGINX is None:
+        return
+    with nginx(tmp_path, gateway) as port:
+        _, read = ask(port, "POST", bytes(30 * MIB))
+        assert json.loads(read) == {"read": 30 * MIB}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        connection.putrequest("POST", "/v1/chat/completions")
+        connection.putheader("Content-Length", str(33 * MIB))
+        connection.endheaders()
+        refused = connection.getresponse()
+        error = json.loads(refused.read())["error"]
+        connection.close()
+    assert refused.status == 413
+    assert refused.headers["Access-Control-Allow-Origin"] == "*"
+    assert error["code"] == "request_too_large"
+
+
+def test_the_gateways_own_errors_pass_unchanged(tmp_path: Path, gateway: int) -> None:
+    if NGINX is None:
+        return
+    with nginx(tmp_path, gateway) as port:
+        response, read = ask(port, "POST", b"x")
+    assert (response.status, json.loads(read)) == (502, {"read": 1})
+
+
+def test_a_gateway_that_is_away_is_told_as_clients_read_it(tmp_path: Path) -> None:
+    if NGINX is None:
+        return
+    with nginx(tmp_path, free_port()) as port:
+        response, read = ask(port)
+    assert response.status == 503
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.headers["Retry-After"] == "5"
+    assert json.loads(read)["error"].keys() == {"message", "type", "param", "code"}
