@@ -123,7 +123,7 @@ class Fetcher:
             body += piece
             too_large = len(body) > self._max_bytes
         if too_large:
-            raise _failed(f"The picture at the image URL is larger than {self._max_bytes / 2**20:g} MiB.")
+            raise _failed(f"The picture at the image URL is larger than {self._max_bytes / 1e6:g} MB.")
         if not is_picture(body):
             raise _failed("What the image URL leads to is not a picture.")
         return bytes(body)

@@ -15,7 +15,7 @@ from app.media.fetch import Fetcher
 from app.media.magic import is_picture
 from app.media.target import INVALID, NOT_ALLOWED
 
-MAX_IMAGE_BYTES = 20 * 1024 * 1024
+MAX_IMAGE_BYTES = 20_000_000
 
 _OFF_LOOP_CHARS = 256 * 1024
 _HEAD_CHARS = 1024
@@ -87,7 +87,7 @@ class Sources:
         return data
 
     def _too_large(self, source: ImageSource) -> ImageRejected:
-        return ImageRejected(f"The picture is larger than {self._max_bytes / 2**20:g} MiB.", param=source.param)
+        return ImageRejected(f"The picture is larger than {self._max_bytes / 1e6:g} MB.", param=source.param)
 
 
 def _payload_start(source: ImageSource) -> int:

@@ -25,7 +25,7 @@ AWKWARD = b"\xff\xd8\xff" + bytes(range(256))  # its base64 holds + and /, and n
 @pytest.fixture
 async def sources() -> AsyncIterator[Sources]:
     async with aclosing(Fetcher(max_bytes=1024)) as fetcher:
-        yield Sources(fetcher, max_bytes=1 << 20)
+        yield Sources(fetcher, max_bytes=1_000_000)
 
 
 async def read(sources: Sources, url: str) -> bytes:
@@ -148,12 +148,12 @@ async def test_bare_base64_that_breaks_further_on_is_refused(sources: Sources) -
 
 
 async def test_a_picture_at_the_bound_is_read_and_one_over_it_is_not(sources: Sources) -> None:
-    at_bound = PNG + bytes((1 << 20) - len(PNG))
+    at_bound = PNG + bytes(1_000_000 - len(PNG))
     assert await read(sources, "data:image/png;base64," + base64.b64encode(at_bound).decode()) == at_bound
     for over in (at_bound + b"\0", at_bound * 2):
         for header in ("data:image/png;base64,", ""):
             error = await refusal(sources, header + base64.b64encode(over).decode())
-            assert str(error) == "The picture is larger than 1 MiB."
+            assert str(error) == "The picture is larger than 1 MB."
             assert error.code == "invalid_image"
 
 
