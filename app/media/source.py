@@ -8,10 +8,12 @@ import re
 from urllib.parse import unquote_to_bytes
 
 import pybase64
+from typing_extensions import override
 
 from app.core.errors import ImageRejected
 from app.core.types import ImageSource
 from app.media.fetch import Fetcher
+from app.media.fit import SourceReader
 from app.media.magic import is_picture
 from app.media.target import INVALID, NOT_ALLOWED
 
@@ -25,7 +27,7 @@ _SCHEME = re.compile(r"\s*([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _HOW = "Write `data:image/png;base64,` followed by the base64 of the picture, or an http(s) URL."
 
 
-class Sources:
+class Sources(SourceReader):
     """Reads pictures as callers name them.
 
     Args:
@@ -37,6 +39,7 @@ class Sources:
         self._fetcher = fetcher
         self._max_bytes = max_bytes
 
+    @override
     async def read(self, source: ImageSource) -> bytes:
         """The bytes of a picture, of whatever format they are.
 
