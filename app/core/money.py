@@ -6,13 +6,14 @@ in micro-yuan, so that prices like 4.29 stay whole. A cost is rounded once, at t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 
 from app.core.events import UsageReport
 
 MICROS_PER_YUAN = 1_000_000
 _TOKENS_PER_PRICE = 1_000_000
+_AMOUNT = re.compile(r"([0-9]{1,12})(?:\.([0-9]{1,6})0*)?")
 
 
 def parse_yuan(text: str) -> int:
@@ -21,14 +22,11 @@ def parse_yuan(text: str) -> int:
     Raises:
         ValueError: not a plain decimal number, negative, or finer than a micro-yuan.
     """
-    try:
-        amount = Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"not an amount in yuan: {text!r}") from None
-    micros = amount * MICROS_PER_YUAN if amount.is_finite() else Decimal(-1)
-    if micros < 0 or micros != micros.to_integral_value():
+    match = _AMOUNT.fullmatch(text)
+    if match is None:
         raise ValueError(f"not an amount in yuan of at most six decimals: {text!r}")
-    return int(micros)
+    yuan, decimals = match.groups()
+    return int(yuan) * MICROS_PER_YUAN + int((decimals or "").ljust(6, "0"))
 
 
 def format_yuan(micros: int) -> str:
