@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from fastapi import FastAPI
@@ -27,7 +27,7 @@ from app.config.environment import read_environment
 from app.config.reload import CatalogHolder
 from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
-from app.core.types import HttpCall, LocalCall
+from app.core.types import Call, HttpCall, LocalCall
 from app.gateway.attempt import Clocks
 from app.gateway.pipeline import Gateway
 from app.media.fetch import Fetcher
@@ -36,9 +36,11 @@ from app.media.image import PictureBounds
 from app.media.source import Sources
 from app.store.secret import server_secret
 from app.store.sql import SqlStore
+from app.transports.base import Transport
 from app.transports.http import HttpTransport
 from app.transports.local import LocalTransport
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -54,16 +56,30 @@ class Services:
     gateway: Gateway
 
 
+def _as_is(value: T) -> T:
+    return value
+
+
 @asynccontextmanager
-async def open_services(settings: Settings, clock: Clock) -> AsyncIterator[Services]:
+async def open_services(
+    settings: Settings,
+    clock: Clock,
+    *,
+    catalog_view: Callable[[Catalog], Catalog] = _as_is,
+    transport_view: Callable[[Transport], Transport] = _as_is,
+) -> AsyncIterator[Services]:
     """Builds the services; leaving the block ends them, the last opened first.
+
+    Args:
+        catalog_view: what of each catalogue read is used; may raise `ConfigError`.
+        transport_view: wraps each transport, to watch what passes.
 
     Raises:
         ConfigError: the catalogue is wrong.
         StoreUnusable: the ledger cannot be opened.
     """
     async with AsyncExitStack() as life:
-        catalogs = _catalogs(settings)
+        catalogs = _catalogs(settings, catalog_view)
         await life.enter_async_context(_running(catalogs.watch()))
         store = await SqlStore.open(settings.data_dir / "tuwen.db")
         life.push_async_callback(store.aclose)
@@ -76,18 +92,10 @@ async def open_services(settings: Settings, clock: Clock) -> AsyncIterator[Servi
             timeout_s=settings.fetch_timeout_s,
         )
         life.push_async_callback(fetcher.aclose)
-        http = HttpTransport(
-            max_event_bytes=settings.max_upstream_event_bytes, max_body_bytes=settings.max_upstream_body_bytes
-        )
-        life.push_async_callback(http.aclose)
-        local = LocalTransport(
-            ocr_queue=settings.ocr_queue, ocr_threads=settings.ocr_threads, ocr_idle_s=settings.ocr_idle_s
-        )
-        life.push_async_callback(local.aclose)
         gateway = Gateway(
             catalogs=catalogs,
             fitter=_fitter(settings, fetcher),
-            transports={HttpCall: http, LocalCall: local},
+            transports=_transports(settings, life, transport_view),
             ledger=store,
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
@@ -102,7 +110,21 @@ async def open_services(settings: Settings, clock: Clock) -> AsyncIterator[Servi
         )
 
 
-def _catalogs(settings: Settings) -> CatalogHolder:
+def _transports(
+    settings: Settings, life: AsyncExitStack, view: Callable[[Transport], Transport]
+) -> Mapping[type[Call], Transport]:
+    http = HttpTransport(
+        max_event_bytes=settings.max_upstream_event_bytes, max_body_bytes=settings.max_upstream_body_bytes
+    )
+    life.push_async_callback(http.aclose)
+    local = LocalTransport(
+        ocr_queue=settings.ocr_queue, ocr_threads=settings.ocr_threads, ocr_idle_s=settings.ocr_idle_s
+    )
+    life.push_async_callback(local.aclose)
+    return {HttpCall: view(http), LocalCall: view(local)}
+
+
+def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> CatalogHolder:
     def taken(catalog: Catalog) -> None:
         _log.info("models reloaded", models=len(catalog.listed()))
 
@@ -111,7 +133,7 @@ def _catalogs(settings: Settings) -> CatalogHolder:
 
     files = CatalogFiles.of(settings.models_file)
     return CatalogHolder(
-        lambda: load_catalog(files, read_environment()),
+        lambda: view(load_catalog(files, read_environment())),
         files=(files.built_in, files.operator),
         on_reload=taken,
         on_refused=refused,
