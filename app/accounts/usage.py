@@ -85,6 +85,11 @@ def book(
     )
 
 
+def is_unpriced(row: LedgerRow) -> bool:
+    """True if the request used something of a model without a tariff, so that nobody knows what it cost."""
+    return row.tariff == NO_TARIFF and row.input_tokens + row.output_tokens + row.image_count > 0
+
+
 @lru_cache(maxsize=256)
 def tariff_json(tariff: Tariff | None) -> str:
     """The tariff as a row keeps it."""

@@ -14,7 +14,8 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.store.tables import StoreUnusable, prepare
+from app.store.errors import StoreUnusable
+from app.store.tables import prepare
 
 BUSY_TIMEOUT_S = 5.0
 _WAL_TRIES = 250

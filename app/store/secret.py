@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from pathlib import Path
 
-from app.store.tables import StoreUnusable
+from app.store.errors import StoreUnusable
 
 _SECRET_BYTES = 32
 _CONFIGURED_MIN_CHARS = 16

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from sqlalchemy import Boolean, Column, Connection, Float, Index, Integer, MetaData, String, Table
 
+from app.store.errors import StoreUnusable
+
 SCHEMA_VERSION = 1
 
 metadata = MetaData()
@@ -50,10 +52,6 @@ ledger = Table(
     Column("error_code", String),
     Index("ledger_started_at", "started_at"),
 )
-
-
-class StoreUnusable(Exception):
-    """The records cannot be opened. `str(error)` is one sentence for the operator, with the remedy."""
 
 
 def prepare(connection: Connection) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from app.store.engine import prepare_file, sqlite_engine
+from app.store.errors import StoreUnusable
 from app.store.sql import SqlStore
-from app.store.tables import SCHEMA_VERSION, StoreUnusable
+from app.store.tables import SCHEMA_VERSION
 from tests.accounts.records import a_row
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from app.store.errors import StoreUnusable
 from app.store.secret import server_secret
-from app.store.tables import StoreUnusable
 
 
 def test_secret_is_made_once_for_its_owner_only(tmp_path: Path) -> None:

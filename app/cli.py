@@ -1,0 +1,115 @@
+"""`tuwen`: what can be typed. What a command does stands in `app/commands/`, and is imported when it is asked for."""
+
+# ruff: noqa: PLC0415 - a command imports what it needs when it is typed, so that `tuwen --help` answers at once
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from app import __version__
+from app.commands.errors import CommandFailed, OneLineErrors
+
+if TYPE_CHECKING:
+    from app.config.settings import Settings
+
+
+_PLAIN: Mapping[str, Any] = {
+    "no_args_is_help": True,
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+app = typer.Typer(
+    cls=OneLineErrors, help="Vision models of many clouds behind one OpenAI-compatible address.", **_PLAIN
+)
+keys = typer.Typer(help="Make, list and revoke the keys callers present.", **_PLAIN)
+app.add_typer(keys, name="keys")
+
+
+def main() -> None:
+    """The `tuwen` command."""
+    app(prog_name="tuwen")
+
+
+def _settings(**overrides: object) -> Settings:
+    from app.config.settings import load_settings
+
+    return load_settings(**{name: value for name, value in overrides.items() if value is not None})
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"tuwen {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def tuwen(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on; else TUWEN_HOST.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; else TUWEN_PORT.")] = None,
+) -> None:
+    """Run the gateway."""
+    from app.commands.serve import serve as run
+
+    run(_settings(host=host, port=port))
+
+
+@keys.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Whose it is; shown in lists and in usage.")],
+    admin: Annotated[bool, typer.Option("--admin", help="May also administer the gateway.")] = False,
+) -> None:
+    """Make a key and show it once."""
+    from app.commands.keys import create
+
+    create(_settings(), name, admin=admin)
+
+
+@keys.command("list")
+def keys_list() -> None:
+    """List the keys, revoked ones included."""
+    from app.commands.keys import show
+
+    show(_settings())
+
+
+@keys.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tuwen keys list' shows it.")]) -> None:
+    """Revoke a key; a running gateway refuses it within 2 seconds."""
+    from app.commands.keys import revoke
+
+    revoke(_settings(), key_id)
+
+
+@app.command()
+def usage(
+    by: Annotated[
+        Literal["day", "model", "key"], typer.Option(help="What to add up by; days are of local time.")
+    ] = "day",
+    since: Annotated[str, typer.Option(help="A span as 12h, 7d or 4w, or a day as 2026-11-01.")] = "30d",
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Show so many of the newest requests instead of sums.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
+) -> None:
+    """Show what was asked and what it cost."""
+    from app.commands.usage import show
+
+    if as_json and as_csv:
+        raise CommandFailed("Choose one of --json and --csv.", exit_code=2)
+    show(_settings(), by=by, since=since, newest=rows, form="json" if as_json else "csv" if as_csv else "table")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""The gateway's records, for commands. They work on the file itself, whether a gateway runs or not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.accounts.keys import KeyMint
+from app.commands.errors import CommandFailed
+from app.config.settings import Settings
+from app.store.secret import server_secret
+from app.store.sql import DATABASE_NAME, SqlStore
+
+
+@asynccontextmanager
+async def open_store(settings: Settings, *, create: bool) -> AsyncIterator[SqlStore]:
+    """The store, open for as long as the block lasts.
+
+    Args:
+        create: make it where there is none. A command that only looks must not leave an empty one behind.
+
+    Raises:
+        CommandFailed: there is none.
+        StoreUnusable: it cannot be opened.
+    """
+    path = settings.data_dir / DATABASE_NAME
+    if not create and not path.exists():
+        raise CommandFailed(f"There are no records at {path} yet. Start the gateway once, or set TUWEN_DATA_DIR.")
+    store = await SqlStore.open(path)
+    try:
+        yield store
+    finally:
+        await store.aclose()
+
+
+def key_mint(settings: Settings) -> KeyMint:
+    """Makes keys of this server.
+
+    Raises:
+        StoreUnusable: the server's secret cannot be used.
+    """
+    configured = settings.secret.get_secret_value() if settings.secret else None
+    return KeyMint(server_secret(settings.data_dir, configured), clock=time.time, random_bytes=os.urandom)

@@ -1,0 +1,135 @@
+"""`tuwen usage`: sums, rows, and forms for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from typer.testing import Result
+
+from app.accounts.usage import NO_TARIFF
+from app.commands.errors import CommandFailed
+from app.commands.usage import since_time
+from tests.accounts.records import a_row
+
+Tuwen = Callable[..., Result]
+Booked = Callable[..., None]
+
+HOUR_AGO = time.time() - 3600
+
+
+@pytest.fixture
+def some_usage(booked: Booked) -> None:
+    booked(
+        a_row(request_id="1", started_at=HOUR_AGO, model="qwen", cost_micros=6_400),
+        a_row(request_id="2", started_at=HOUR_AGO + 1, model="qwen", cost_micros=1_000_001),
+        a_row(request_id="3", started_at=HOUR_AGO + 2, model="own", tariff=NO_TARIFF, cost_micros=0),
+        a_row(
+            request_id="4", started_at=HOUR_AGO + 3, model="own", outcome="failed", error_code="backend_timeout",
+            input_tokens=0, output_tokens=0, image_count=0, cost_micros=0, first_event_ms=None,
+        ),
+        a_row(request_id="old", started_at=HOUR_AGO - 40 * 86_400, model="old"),
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_usage_is_added_up_per_model_in_yuan_with_six_decimals(tuwen: Tuwen) -> None:
+    head, own, qwen, total = tuwen("usage", "--by", "model").stdout.splitlines()
+    assert head.split() == ["MODEL", "REQUESTS", "FAILED", "INPUT", "OUTPUT", "PICTURES", "COST", "(YUAN)"]
+    assert own.split() == ["own", "2", "1", "1000", "200", "1", "0.000000", "and", "1", "without", "a", "tariff"]
+    assert qwen.split() == ["qwen", "2", "0", "2000", "400", "2", "1.006401"]
+    assert total.split()[:7] == ["total", "4", "1", "3000", "600", "3", "1.006401"]
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_usage_is_added_up_per_day_unless_told(tuwen: Tuwen) -> None:
+    head, *days = tuwen("usage").stdout.splitlines()
+    assert head.startswith("DAY")
+    assert days[0].split()[0] == datetime.fromtimestamp(HOUR_AGO).astimezone().strftime("%Y-%m-%d")
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_usage_per_key_names_it(tuwen: Tuwen) -> None:
+    [group] = json.loads(tuwen("usage", "--by", "key", "--json").stdout)
+    assert (group["key"], group["requests"]) == ("key_000000000001", 4)
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_since_reaches_back(tuwen: Tuwen) -> None:
+    assert "old" in tuwen("usage", "--by", "model", "--since", "9w").stdout
+    assert "old" in tuwen("usage", "--by", "model", "--since", "2020-01-01").stdout
+    assert json.loads(tuwen("usage", "--since", "0h", "--json").stdout) == []
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_json_of_sums_carries_micros_and_yuan(tuwen: Tuwen) -> None:
+    own, qwen = json.loads(tuwen("usage", "--by", "model", "--json").stdout)
+    assert (own["model"], own["unpriced"]) == ("own", 1)
+    assert (qwen["cost_micros"], qwen["cost_yuan"]) == (1_006_401, "1.006401")
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_csv_of_sums_has_a_head(tuwen: Tuwen) -> None:
+    head, own, qwen = csv.reader(io.StringIO(tuwen("usage", "--by", "model", "--csv").stdout))
+    assert (head[0], head[-1], own[0], qwen[0], qwen[-1]) == ("model", "cost_yuan", "own", "qwen", "1.006401")
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_single_rows_come_newest_first_one_line_each(tuwen: Tuwen) -> None:
+    head, failed, own, qwen = tuwen("usage", "--rows", "3").stdout.splitlines()
+    assert head.split()[:3] == ["TIME", "MODEL", "BACKEND"]
+    assert "failed: backend_timeout" in failed
+    assert "0.000000" in failed, "what failed costs nothing, with or without a tariff"
+    assert "no tariff" in own
+    assert "1.000001" in qwen
+    assert "finished" in qwen
+
+
+@pytest.mark.usefixtures("some_usage")
+def test_json_of_rows_says_that_a_cost_is_unknown(tuwen: Tuwen) -> None:
+    failed, own, qwen = json.loads(tuwen("usage", "--rows", "3", "--json").stdout)
+    assert (failed["cost_micros"], failed["cost_yuan"]) == (0, "0.000000")
+    assert (own["cost_micros"], own["cost_yuan"]) == (None, None)
+    assert (qwen["cost_micros"], qwen["cost_yuan"], qwen["request_id"]) == (1_000_001, "1.000001", "2")
+    assert datetime.fromisoformat(qwen["started_at"]).timestamp() == pytest.approx(HOUR_AGO + 1, abs=0.001)
+
+
+def test_csv_of_rows_runs_no_formula(tuwen: Tuwen, booked: Booked) -> None:
+    booked(a_row(started_at=HOUR_AGO, model="=cmd|calc", backend_request_id=None))
+    [row] = csv.DictReader(io.StringIO(tuwen("usage", "--rows", "1", "--csv").stdout))
+    assert (row["model"], row["backend_request_id"], row["input_tokens"]) == ("'=cmd|calc", "", "1000")
+
+
+def test_usage_of_nothing_is_an_empty_table(tuwen: Tuwen, booked: Booked, data_dir: Path) -> None:
+    booked()
+    assert data_dir.exists()
+    result = tuwen("usage")
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) == 1
+
+
+NOW = datetime(2026, 11, 20, 12, 0).astimezone()
+
+
+@pytest.mark.parametrize(
+    ("text", "back"), [("12h", timedelta(hours=12)), ("7d", timedelta(days=7)), ("2w", timedelta(weeks=2))]
+)
+def test_span_reaches_back_from_now(text: str, back: timedelta) -> None:
+    assert since_time(text, NOW) == (NOW - back).timestamp()
+
+
+def test_day_begins_at_local_midnight() -> None:
+    assert since_time("2026-11-01", NOW) == datetime(2026, 11, 1).astimezone().timestamp()
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "7", "7y", "99999w", "2026-13-01", "0001-01-01"])
+def test_time_that_is_none_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(CommandFailed, match="write a span as 7d") as caught:
+        since_time(text, NOW)
+    assert caught.value.exit_code == 2
