@@ -121,6 +121,9 @@ class Decoding:
         with pillow_errors():
             self._image.load()
             profile = self._profile()
+            clear = self._image.info.get("transparency")
+            if self._container.bit_depth == 16 and isinstance(clear, tuple):  # Pillow halves the samples, not these
+                self._image.info["transparency"] = tuple(sample >> 8 for sample in clear)
             picture = _opaque(self._image)
             picture = _to_srgb(picture, profile)
             if self._orientation in _TRANSPOSE:
@@ -193,7 +196,7 @@ def _to_srgb(picture: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image
                 ImageCms.createProfile("sRGB"),
                 outputMode="RGB",
             )
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError, ValueError):
             converted = None  # a profile nobody can use is ignored, as browsers do
         if converted is not None:
             return converted

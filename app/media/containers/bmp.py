@@ -8,7 +8,7 @@ from app.media.containers.model import BrokenContainer, Container, damaged, trun
 
 _CORE_HEADER_BYTES = 12
 _RLE8, _RLE4 = 1, 2
-_MAX_RLE_BYTES = 1024 * 1024  # run lengths are decoded by a slow loop
+_MAX_RLE_BYTES, _MAX_RLE_PIXELS = 1024 * 1024, 4_000_000  # run lengths are decoded by a slow loop
 
 
 def walk(data: bytes) -> Container:
@@ -30,7 +30,7 @@ def walk(data: bytes) -> Container:
     if width <= 0 or height == 0:
         raise damaged("BMP", "has no width or no height")
     if compression in (_RLE8, _RLE4):
-        if len(data) > _MAX_RLE_BYTES:
+        if len(data) > _MAX_RLE_BYTES or width * height > _MAX_RLE_PIXELS:
             raise BrokenContainer("is a large run-length BMP; send it as PNG", code="unsupported_image_format")
     elif pixels_at + (width * bits + 31) // 32 * 4 * height > len(data):
         raise truncated("BMP")

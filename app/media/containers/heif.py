@@ -1,4 +1,8 @@
-"""HEIC, HEIF and AVIF files (ISO/IEC 23008-12): boxes walked to the end, the largest stated picture size read."""
+"""HEIC, HEIF and AVIF files (ISO/IEC 23008-12): boxes walked to the end, the largest stated picture size read.
+
+Orientation is a property of the picture there, which decoders apply; EXIF may contradict it and must be ignored. So
+metadata is hidden from the decoder, whose reading of it has no bounds.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from app.media.containers.model import Container, damaged, truncated
 
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_METADATA_ITEMS = frozenset({b"Exif", b"mime"})
 _MAX_BOXES = 20_000
 
 Brand: TypeAlias = Literal["heif", "avif"]
@@ -41,18 +46,42 @@ class _Walk:
         self._brand: Brand = brand
         self._name = brand.upper()
         self._boxes_seen = 0
+        self._sizes: list[tuple[int, int]] = []
+        self._metadata_at: list[int] = []
 
     def run(self) -> Container:
-        sizes = [
-            self._size(start, end)
-            for kind, meta, meta_end in self._boxes(0, len(self._data))
-            if kind == b"meta"
-            for start, end in self._inside((b"iprp", b"ipco", b"ispe"), meta + 4, meta_end)
-        ]
-        width, height = max((width for width, _ in sizes), default=0), max((height for _, height in sizes), default=0)
+        for kind, start, end in self._boxes(0, len(self._data)):
+            if kind == b"meta":
+                self._read_meta(start + 4, end)
+        width = max((width for width, _ in self._sizes), default=0)
+        height = max((height for _, height in self._sizes), default=0)
         if not width or not height:
             raise damaged(self._name, "has no picture")
-        return Container(format=self._brand, width_px=width, height_px=height, clean=self._data)
+        return Container(format=self._brand, width_px=width, height_px=height, clean=self._clean())
+
+    def _read_meta(self, start: int, end: int) -> None:
+        for kind, inner, inner_end in self._boxes(start, end):
+            if kind == b"iinf" and inner < inner_end:
+                self._read_items(inner + (6 if self._data[inner] == 0 else 8), inner_end)
+            elif kind == b"iprp":
+                self._sizes += [self._size(*box) for box in self._inside((b"ipco", b"ispe"), inner, inner_end)]
+
+    def _read_items(self, start: int, end: int) -> None:
+        """Notes where items are called EXIF or XMP."""
+        for kind, inner, inner_end in self._boxes(start, end):
+            if kind == b"infe" and inner < inner_end:
+                type_at = inner + (10 if self._data[inner] >= 3 else 8)
+                if type_at + 4 <= inner_end and self._data[type_at : type_at + 4] in _METADATA_ITEMS:
+                    self._metadata_at.append(type_at)
+
+    def _clean(self) -> bytes:
+        """The file with its metadata renamed to what no decoder looks at; nothing moves."""
+        if not self._metadata_at:
+            return self._data
+        clean = bytearray(self._data)
+        for at in self._metadata_at:
+            clean[at : at + 4] = b"none"
+        return bytes(clean)
 
     def _inside(self, path: tuple[bytes, ...], start: int, end: int) -> Iterator[tuple[int, int]]:
         """Start and end of the payloads of the boxes at a path of kinds."""

@@ -27,7 +27,7 @@ _MAX_SEGMENTS = 5_000
 _MAX_SCANS = 100
 _MAX_SCANNED_PIXELS = 2_000_000_000  # pixels × scans: a decoder passes over all pixels in every scan
 
-_SOI, _EOI, _SOS, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE
+_EOI, _SOS, _APP0, _APP1, _APP2, _APP14, _DQT = 0xD9, 0xDA, 0xE0, 0xE1, 0xE2, 0xEE, 0xDB
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _COMMON_FRAMES = frozenset({0xC0, 0xC1, 0xC2})  # Huffman-coded, baseline to progressive: what every decoder reads
 _TABLES = frozenset({0xC4, 0xCC, 0xDB, 0xDD})
@@ -52,7 +52,7 @@ class _Walk:
         self._frame = 0
         self._width_px = self._height_px = self._channels = 0
         self._orientation: int | None = None
-        self._jfif = self._adobe = False
+        self._jfif = self._adobe = self._quantised = False
         self._profile_parts: dict[int, bytes] = {}
         self._scans = 0
         self._scan_bytes = 0
@@ -108,6 +108,7 @@ class _Walk:
         if marker in _FRAMES:
             self._read_frame(marker, at, end)
         elif marker in _TABLES:
+            self._quantised = self._quantised or marker == _DQT
             self._keep.span(at, end)
         elif marker == _APP0:
             self._read_jfif(at, end)
@@ -160,6 +161,8 @@ class _Walk:
     def _container(self) -> Container:
         if not self._scans:
             raise truncated("JPEG")
+        if not self._quantised and self._frame in _COMMON_FRAMES:
+            raise damaged("JPEG", "lacks its tables")
         blocks = -(-self._width_px // 8) * -(-self._height_px // 8)
         # Huffman coding spends a bit on every block of at least one channel, which may be halved in one direction.
         if self._frame in _COMMON_FRAMES and self._scan_bytes * 8 < blocks // 2:
