@@ -69,14 +69,13 @@ class _Chunk(msgspec.Struct):
 
     id: str | int | None = None
     choices: list[_Choice] | None = None
-    usage: msgspec.Raw = msgspec.Raw()
-    error: msgspec.Raw = msgspec.Raw()
+    usage: Any = None
+    error: Any = None
     error_code: int | str | None = None
 
 
 _CHUNK = msgspec.json.Decoder(_Chunk)
 _FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
-_ABSENT = (b"", b"null")
 _DONE = b"[DONE]"
 
 
@@ -113,15 +112,13 @@ class AnswerDecoder:
             return self._receive_other(frame, fault)
         if self.response_id is None and chunk.id is not None:
             self.response_id = str(chunk.id)
-        if not chunk.choices or chunk.error_code or bytes(chunk.error) not in _ABSENT:
+        if not chunk.choices or chunk.error_code or chunk.error:
             self._raise_complaint(frame)
         events: list[Event] = []
         if chunk.choices:
             self._receive_choice(chunk.choices[0], events)
-        if bytes(chunk.usage) not in _ABSENT:
-            usage = read_usage(chunk.usage)
-            if usage is not None:
-                events.append(usage)
+        if chunk.usage and (usage := read_usage(chunk.usage)) is not None:
+            events.append(usage)
         return events
 
     def receive_eof(self) -> Iterable[Event]:
@@ -240,12 +237,8 @@ def _argument_text(arguments: str | dict[str, Any] | None) -> str:
     return arguments or ""
 
 
-def read_usage(raw: msgspec.Raw) -> UsageReport | None:
+def read_usage(usage: Any) -> UsageReport | None:
     """The usage a backend reports; `None` where its numbers cannot be true, so that they are estimated instead."""
-    try:
-        usage = msgspec.json.decode(raw)
-    except _FAULTS:
-        return None
     if not isinstance(usage, dict):
         return None
     prompt, completion = _count(usage, "prompt_tokens"), _count(usage, "completion_tokens")

@@ -38,6 +38,7 @@ from app.core.types import (
     ToolCall,
 )
 from app.transports.framing import SseDecoder
+from tests.fakes.http import Reply
 
 WIRE = Path(__file__).parent / "wire"
 CONTEXT = Context(request_id="req_1", attempt=1, now=1763600000.0, deadline=1763600060.0, nonce="0123456789abcdef" * 2)
@@ -70,6 +71,10 @@ class Exchange:
     @property
     def status(self) -> int:
         return int(self.reply.get("status", 200))
+
+    def over_http(self) -> Reply:
+        """The reply for a scripted upstream to give."""
+        return Reply(self.status, self.reply.get("headers", {}), [self.wire])
 
     def translator(self) -> Translator:
         spec = spec_of(self.kind)

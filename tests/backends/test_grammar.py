@@ -136,12 +136,6 @@ def test_deep_nesting_is_no_answer(nested: bytes) -> None:
     assert isinstance(translator("openai").refused(400, {}, nested), BackendError)
 
 
-def test_usage_that_is_no_text_is_ignored() -> None:
-    made = translator("openai")
-    frame = b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}],"usage":{"\xff":1}}'
-    assert read(made, [frame]) == ([TextDelta("a"), Finish("stop")], None)
-
-
 def test_frames_after_the_end_are_ignored() -> None:
     answer = b'{"choices":[{"delta":{"content":"a"},"finish_reason":"stop"}]}'
     assert read(translator("openai"), [answer, b"[DONE]", answer, b"[DONE]"]) == (
