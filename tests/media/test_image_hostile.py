@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from app.core.errors import ImageRejected
 from app.media.containers.model import BrokenContainer
 from app.media.exif import orientation_of
+from app.media.image import PictureBounds
 from app.media.pixels import PILLOW_ERRORS, pillow_errors
 from tests.media.pictures import exif, file_of, fit, four_colours, noise, opened
 
 _MAX_S = 1.0
+_BOUNDS = PictureBounds(max_pixels=4_000_000)  # damage may enlarge a picture up to them, at an honest price
 _CODES = ("invalid_image", "image_too_large", "unsupported_image_format")
 _SIGNATURES = (
     b"\xff\xd8\xff",
@@ -56,7 +58,7 @@ quick = settings(max_examples=400, deadline=None, suppress_health_check=[HealthC
 def _judge(data: bytes) -> None:
     started = time.perf_counter()
     try:
-        image = fit(data)
+        image = fit(data, bounds=_BOUNDS)
     except ImageRejected as error:
         refusal: ImageRejected | None = error
     else:
