@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -62,6 +63,58 @@ def serve(
     from app.commands.serve import serve as run
 
     run(_settings(host=host, port=port))
+
+
+@app.command()
+def ask(
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE...", help="A file, a folder, an http(s) URL, or - for stdin.")
+    ],
+    *,
+    question: Annotated[str, typer.Option("-q", "--question", help="What to ask of each picture.")] = "图里有什么？",
+    model: Annotated[str, typer.Option("-m", "--model", help="Which model to ask.")] = "local-ocr-vision",
+    domain: Annotated[
+        str | None, typer.Option("-d", "--domain", help="The backend's own name of the model: only this route.")
+    ] = None,
+    temperature: Annotated[float | None, typer.Option("-t", "--temperature", min=0, max=2)] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Show what the backend sends; runs in this process.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per picture.")] = False,
+    together: Annotated[bool, typer.Option("--together", help="Send all pictures in one request.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the answers about several pictures are kept; else tuwen-answers.jsonl. A second run "
+            "goes on from it."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=64, help="How many pictures are asked at the same time.")] = 2,
+    base_url: Annotated[str | None, typer.Option(help="Of the gateway; else TUWEN_BASE_URL.")] = None,
+    key: Annotated[str | None, typer.Option(help="Of the gateway; else TUWEN_API_KEY.")] = None,
+) -> None:
+    """Ask about pictures, through a running gateway or without one."""
+    from app.commands.ask import AskOptions
+    from app.commands.ask import ask as run
+    from app.commands.ask_question import Question
+
+    options = AskOptions(raw, as_json, together, out, jobs, base_url, key)
+    run(pictures, Question(question, model, temperature, max_tokens, domain), options)
+
+
+@app.command()
+def check(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check the configuration and show where each model's requests go."""
+    from app.commands.check import check as run
+
+    run(as_json=as_json)
+
+
+@app.command()
+def backends(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the backends, and what those lack that are not configured."""
+    from app.commands.backends import backends as run
+
+    run(as_json=as_json)
 
 
 @keys.command("create")

@@ -1,0 +1,77 @@
+"""Shows what goes over the wire to the backends: each call in one line, then its frames as they come."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from typing import assert_never
+from urllib.parse import urlsplit
+
+from typing_extensions import override
+
+from app.core.types import Call, Frame, HttpCall, LocalCall
+from app.transports.base import Reply, Transport
+
+ShowLine = Callable[[str], None]
+
+
+class ShowingTransport(Transport):
+    """Another transport, watched.
+
+    Args:
+        show: gets each line.
+    """
+
+    def __init__(self, inner: Transport, show: ShowLine) -> None:
+        self._inner = inner
+        self._show = show
+
+    @override
+    @asynccontextmanager
+    async def open(self, call: Call, *, backend: str, connect_s: float) -> AsyncIterator[Reply]:
+        self._show(summary(call))
+        async with self._inner.open(call, backend=backend, connect_s=connect_s) as reply:
+            yield _ShowingReply(reply, self._show)
+
+    @override
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _ShowingReply(Reply):
+    def __init__(self, inner: Reply, show: ShowLine) -> None:
+        self.status = inner.status
+        self.headers: Mapping[str, str] = inner.headers
+        self._inner = inner
+        self._show = show
+
+    @override
+    async def body(self) -> bytes:
+        data = await self._inner.body()
+        self._show(f"HTTP {self.status} {_one_line(data)}")
+        return data
+
+    @override
+    async def frames(self) -> AsyncGenerator[Sequence[Frame], None]:
+        async with aclosing(self._inner.frames()) as batches:
+            async for batch in batches:
+                for frame in batch:
+                    self._show(f"{frame.event}: {_one_line(frame.data)}" if frame.event else _one_line(frame.data))
+                yield batch
+
+
+def summary(call: Call) -> str:
+    """A call in one line. Neither headers nor the address's user and query are in it: they may hold credentials."""
+    match call:
+        case HttpCall(method=method, url=url):
+            parts = urlsplit(url)
+            return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        case LocalCall(engine=engine, images=images):
+            return f"LOCAL {engine}, {len(images)} picture(s)"
+        case _:  # pragma: no cover - the type checker proves it cannot be reached
+            assert_never(call)
+
+
+def _one_line(data: bytes) -> str:
+    """A frame as it came, but for its line breaks: in JSON they are blanks."""
+    return " ".join(data.decode("utf-8", "replace").splitlines())
