@@ -123,8 +123,9 @@ ARK: Mapping[str, Verdict] = {
     "InternalServiceError": BackendUnavailable,
 }
 
-# docs.litellm.ai "Error reference", read 2026-11-20: `code` is the status of the error as a string, which the status of
-# the answer need not repeat; 400 and 500 stand for anything (issues 37599, 23901), so that `type` decides there.
+# LiteLLM, ProxyErrorTypes in proxy/_types.py and issues 37599 and 23901, read 2026-11-20: `code` is the status of the
+# error as a string, which the status of the answer need not repeat; 400 and 500 stand for anything, so that `type`
+# decides there.
 LITELLM: Mapping[str, Verdict] = {
     "401": BackendMisconfigured,
     "403": BackendMisconfigured,

@@ -3,7 +3,8 @@
 A row states only what differs; everything else is the default. A `[backends.NAME]` section of models.toml may override
 any flag. Sources, all read 2026-11-20: Model Studio "Qwen API reference" and "vision" (help.aliyun.com), bigmodel.cn
 "GLM-4V", Volcengine Ark "图片理解" and "对话(Chat) API", docs.siliconflow.cn "vision", docs.ollama.com "OpenAI
-compatibility", and the issue trackers of vLLM, SGLang, Ollama and LM Studio.
+compatibility", and the issue trackers of vLLM, SGLang, Ollama and LM Studio. Not on these pages, but our judgement: who
+holds answers to a JSON schema, the names of stream-only models, Zhipu's single stop word, the knobs of local servers.
 """
 
 from __future__ import annotations
@@ -184,7 +185,7 @@ PROVIDERS: dict[str, ProviderFlags] = {
         knobs=KNOBS - {"presence_penalty", "frequency_penalty", "user"},
         extra=frozenset({"thinking", "reasoning_effort"}),
     ),
-    # Servers before 0.9 take one picture unless started otherwise: set `max_images = 1` for these.
+    # Older servers take one picture unless started with --limit-mm-per-prompt: set `max_images = 1` for these.
     "vllm": ProviderFlags(extra=_LOCAL | {"guided_json", "guided_choice", "guided_regex"}),
     "sglang": ProviderFlags(extra=_LOCAL),
     "ollama": ProviderFlags(details=frozenset(), knobs=KNOBS - {"logit_bias", "user"}),
