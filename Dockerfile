@@ -22,7 +22,8 @@ RUN /opt/tuwen/bin/pip install --no-deps dist/*.whl && mkdir /data
 FROM python:3.11-slim
 COPY --from=build /opt/tuwen /opt/tuwen
 COPY --from=build --chown=10001:10001 /data /data
-# glibc gives blocks of a picture's size back to the kernel and asks for them anew at every request, unless told not to.
+# glibc gives blocks of a picture's size back to the kernel after each request and asks for them anew. Told not to, it
+# saves a quarter to a third of the CPU a 1 MiB picture costs, for up to 10 MiB of memory.
 ENV PATH=/opt/tuwen/bin:$PATH \
     HOME=/data \
     PYTHONUNBUFFERED=1 \

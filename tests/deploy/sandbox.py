@@ -7,7 +7,7 @@ What differs from Docker, and why:
 * The base image is this machine's Python.
 * `pip install --require-hashes` runs as written, but finds the packages already there, lent from the environment the
   tests run in (exactly those the lock pins), so that it needs no index: it still refuses a lock that is incomplete,
-  unpinned, without hashes, or of other versions. `TEST_DEPLOY_INSTALL=index` lends nothing and downloads all.
+  unpinned or of other versions. Hashes are compared only by `TEST_DEPLOY_INSTALL=index`, which downloads everything.
 """
 
 from __future__ import annotations

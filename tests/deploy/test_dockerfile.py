@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import re
@@ -11,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
@@ -38,22 +40,48 @@ def built() -> Iterator[Sandbox]:
             sandbox.thaw()
 
 
-def test_the_image_starts_as_it_says_answers_and_ends_when_told(built: Sandbox) -> None:
+def test_the_image_starts_reads_a_picture_and_ends_when_told(built: Sandbox) -> None:
+    """Nothing but what the lock pins is there to read it with, and nothing but /data can be written."""
     port = free_port()
     env = {"TUWEN_HOST": "127.0.0.1", "TUWEN_PORT": str(port)}
     gateway = built.popen(IMAGE.last("ENTRYPOINT").command + IMAGE.last("CMD").command, env)
     try:
+        key = shown_key(gateway)
         wait_until_healthy(built, gateway, env)
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/healthz")
-        assert json.loads(connection.getresponse().read()) == {"status": "ok"}
-        connection.close()
+        assert ask(port, "GET", "/healthz") == {"status": "ok"}
+        receipt = base64.b64encode((ROOT / "samples/pictures/receipt.jpg").read_bytes()).decode()
+        part = {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{receipt}"}}
+        question = {"model": "local-ocr-vision", "messages": [{"role": "user", "content": [part]}]}
+        first_line = (ROOT / "samples/pictures/receipt.txt").read_text(encoding="utf-8").splitlines()[0]
+        assert (
+            first_line in ask(port, "POST", "/v1/chat/completions", question, key)["choices"][0]["message"]["content"]
+        )
     finally:
         gateway.send_signal(signal.SIGTERM)
         output, _ = gateway.communicate(timeout=20)
     assert gateway.returncode in {0, -signal.SIGTERM}, output
     assert "Traceback" not in output
     assert any(built.path("/data").iterdir()), "the ledger is kept on the volume"
+
+
+def shown_key(gateway: subprocess.Popen[str]) -> str:
+    """The admin key, which the first start shows."""
+    lines = []
+    for line in gateway.stdout or ():
+        lines.append(line)
+        if found := re.search(r"sk-tw-[\w-]+", line):
+            return found[0]
+    raise AssertionError("it ended without showing a key:\n" + "".join(lines))
+
+
+def ask(port: int, method: str, path: str, question: object = None, key: str = "") -> Any:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    body = json.dumps(question) if question else None
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+    connection.request(method, path, body, headers)
+    answer = json.loads(connection.getresponse().read())
+    connection.close()
+    return answer
 
 
 def wait_until_healthy(built: Sandbox, gateway: subprocess.Popen[str], env: dict[str, str]) -> None:
@@ -107,6 +135,13 @@ def test_every_download_is_checked_against_a_hash() -> None:
     installs = [step.text for step in BUILD.instructions if step.name == "RUN" and "pip install" in step.text]
     assert len(installs) == 3
     assert all("--require-hashes" in step or "--no-deps dist/" in step for step in installs)
+
+
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-build.lock"])
+def test_every_pinned_package_has_its_hashes(lock: str) -> None:
+    text = re.sub(r"(?m)^ *#.*$", "", (ROOT / lock).read_text(encoding="utf-8"))
+    pins = [pin for pin in re.split(r"(?m)^(?=\S)", text) if pin.strip()]
+    assert all(re.match(r"[a-z0-9.-]+==\S+.*\s--hash=sha256:[0-9a-f]{64}", pin, re.DOTALL) for pin in pins)
 
 
 def test_the_port_told_is_the_port_served() -> None:
