@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Literal
@@ -10,7 +9,8 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-_PIPED_WIDTH_CHARS = 240
+# Wider than any row of ours: a row is one line, which a narrow terminal may wrap and a program can read.
+_WIDTH_CHARS = 400
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, total: Sequence[str] | None = None) -> None:
@@ -29,9 +29,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, total:
     if total is not None:
         table.add_section()
         table.add_row(*total, style="bold")
-    # Into a file or another program a row is one line, however long.
-    width = None if sys.stdout.isatty() else _PIPED_WIDTH_CHARS
-    Console(markup=False, emoji=False, highlight=False, width=width).print(table)
+    Console(markup=False, emoji=False, highlight=False, width=_WIDTH_CHARS).print(table)
 
 
 def local_time(at: float) -> str:
