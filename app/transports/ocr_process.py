@@ -96,6 +96,7 @@ class OcrProcess:
             case Ready():
                 return
             case Unusable(reason):
+                await self.stop()
                 raise BackendMisconfigured("The OCR engine is not installed completely.", detail=reason)
             case _:
                 raise BackendUnavailable("The OCR engine ended while it was starting.", detail=await self._last_words())
@@ -129,7 +130,7 @@ class OcrProcess:
                 case None:
                     words = await self._last_words()
                     raise BackendUnavailable("The OCR engine stopped unexpectedly; please try again.", detail=words)
-                case never:
+                case never:  # pragma: no cover - the type checker proves it cannot be reached
                     assert_never(never)
 
     async def _next(self, job: int, deadline: float) -> Pieces | Done | Unreadable | None:
@@ -180,7 +181,7 @@ class OcrProcess:
         self._inbox.put_nowait(None)
 
     async def _last_words(self) -> str:
-        await self.kill()
+        await self.stop()
         return f"worker {self.pid} ended with {self._process.returncode}"
 
     async def stop(self) -> None:

@@ -20,7 +20,6 @@ from app.transports.ocr_wire import (
     HEADER_BYTES,
     Answer,
     Done,
-    Drop,
     Order,
     Piece,
     Pieces,
@@ -94,11 +93,8 @@ def serve(pipes: Pipes, load: Callable[[], Reader]) -> None:
     pipes.send(Ready())
     order = pipes.receive()
     while order is not None:
-        match order:
-            case Read():
-                order = _answer(pipes, reader, order)
-            case Drop():  # it crossed our last word on that job
-                order = pipes.receive()
+        # A drop here crossed our last word on its job.
+        order = _answer(pipes, reader, order) if isinstance(order, Read) else pipes.receive()
 
 
 def _answer(pipes: Pipes, reader: Reader, order: Read) -> Order | None:

@@ -7,6 +7,7 @@ a polygon's corners run clockwise from the start of its text.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import hypot
@@ -26,6 +27,8 @@ _PROSE_LINES = 4
 _PROSE_FILL = 0.8
 _PROSE_ELONGATION = 8.0
 """A column of prose: at least so many lines, most of them filling it, each so long. Cells of a table fill nothing."""
+
+_GUTTERS_TRIED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,22 +140,26 @@ def _rows_by_column(pieces: list[_Piece]) -> list[list[_Piece]]:
 
 
 def _gutter_px(pieces: Sequence[_Piece]) -> float | None:
-    """Where two columns of prose part, or `None`."""
+    """Where the leftmost column of prose ends and others begin, or `None`. The fewest lines cross it."""
     long_lines = [piece for piece in pieces if piece.width_px >= _PROSE_ELONGATION * piece.height_px]
-    if len(long_lines) < 2 * _PROSE_LINES:
-        return None
-    for gutter_px in sorted({piece.right_px for piece in long_lines}):
-        left = [piece for piece in pieces if piece.right_px <= gutter_px]
+    lefts, rights = sorted(piece.left_px for piece in pieces), sorted(piece.right_px for piece in pieces)
+    gutters = []
+    for gutter_px in {piece.right_px for piece in long_lines}:
+        before, after = bisect_right(rights, gutter_px), len(lefts) - bisect_left(lefts, gutter_px)
+        crossing = len(pieces) - before - after
+        if min(before, after) >= _PROSE_LINES and crossing < min(before, after):
+            gutters.append((crossing, gutter_px))
+    for _, gutter_px in sorted(gutters)[:_GUTTERS_TRIED]:
         right = [piece for piece in pieces if piece.left_px >= gutter_px]
-        crossing = len(pieces) - len(left) - len(right)
-        if crossing < min(len(left), len(right)) and _is_prose(left) and _is_prose(right):
+        if _is_prose([piece for piece in pieces if piece.right_px <= gutter_px]) and (
+            _is_prose(right) or _gutter_px(right) is not None
+        ):
             return gutter_px
     return None
 
 
 def _is_prose(column: Sequence[_Piece]) -> bool:
-    if len(column) < _PROSE_LINES:
-        return False
+    """Most lines fill the column, and each is long."""
     width_px = max(piece.right_px for piece in column) - min(piece.left_px for piece in column)
     usual_px = median(piece.width_px for piece in column)
     height_px = median(piece.height_px for piece in column)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -81,20 +82,24 @@ def _distance(a: str, b: str) -> int:
     return row[-1]
 
 
+def say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
 async def _main() -> None:
     rules = SPEC.capabilities(OcrOptions(), "rapidocr").image_rules
     transport = LocalTransport()
     try:
         await read(transport, fitted(PICTURES / NAMES[0], rules))  # the first picture also loads the models
-        print(f"{'picture':<24}{'accuracy':>10}{'first line s':>14}{'whole s':>10}")
+        say(f"{'picture':<24}{'accuracy':>10}{'first line s':>14}{'whole s':>10}")
         for name in NAMES:
             reading = await read(transport, fitted(PICTURES / name, rules))
             share = accuracy(reading.text, written(name))
-            print(f"{name:<24}{share:>10.2%}{reading.first_line_s:>14.2f}{reading.total_s:>10.2f}")
+            say(f"{name:<24}{share:>10.2%}{reading.first_line_s:>14.2f}{reading.total_s:>10.2f}")
         status = Path(f"/proc/{transport.worker_pid}/status").read_text(encoding="ascii")
         peak, rest = (re.search(rf"{field}:\s+(\d+)", status) for field in ("VmHWM", "VmRSS"))
         if peak and rest:
-            print(f"worker's memory: {int(rest[1]) >> 10} MiB, at most {int(peak[1]) >> 10} MiB")
+            say(f"worker's memory: {int(rest[1]) >> 10} MiB, at most {int(peak[1]) >> 10} MiB")
     finally:
         await transport.aclose()
 
