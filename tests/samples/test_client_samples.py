@@ -9,12 +9,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "samples/clients"
@@ -27,12 +26,6 @@ LANGUAGES = {
     "go": ["go", "run", CLIENTS / "go/ask.go"],
     "java": ["java", CLIENTS / "java/Ask.java"],
 }
-
-
-@pytest.fixture(scope="module")
-def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
-    with running_gateway(tmp_path_factory.mktemp("data"), {}) as running:
-        yield running
 
 
 @pytest.fixture(params=LANGUAGES)

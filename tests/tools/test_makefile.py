@@ -88,4 +88,3 @@ def test_every_pinned_package_has_a_version_and_a_hash_and_no_address(name: str)
         assert "==" in entry
         assert "--hash=sha256:" in entry
     assert "://" not in text
-    assert "--index-url" not in text
