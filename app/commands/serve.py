@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import time
+from types import FrameType
 
 import uvicorn
 
 from app.accounts.keys import KeyMint, first_key
 from app.commands.errors import CommandFailed
+from app.config.catalog_file import CatalogFiles, load_catalog
+from app.config.environment import read_environment
 from app.config.settings import Settings
 from app.main import create_app
 from app.observe.logs import configure_logging
@@ -28,8 +32,10 @@ def serve(settings: Settings) -> None:
 
     Raises:
         CommandFailed: the address is taken, or not ours to use.
+        ConfigError: the catalogue is wrong.
     """
     configure_logging(level=settings.log_level, form=settings.log_format)
+    load_catalog(CatalogFiles.of(settings.models_file), read_environment())  # wrong files are told before all else
     listener = _listener(settings)
     host, port = listener.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
@@ -47,7 +53,13 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped)
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    """The server drains, then raises the signal it got once more: by then all is done, and the exit is clean."""
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -7,6 +7,7 @@ from app.config.catalog import Catalog, Model, Route
 from app.core.errors import ModelNotFound, RequestError, UnsupportedFeature
 from app.core.types import ChatRequest, ImagePart, ImageSource
 
+_LONGEST_ID_CHARS = 256
 _SHOWN_ID_CHARS = 80
 
 
@@ -16,7 +17,8 @@ def find_model(catalog: Catalog, model_id: str) -> Model:
     Raises:
         ModelNotFound: not in the catalogue, or none of its backends is configured here.
     """
-    model = catalog.find(model_id)
+    # a wildcard passes the name on, so it must be a name: no backend is to see line breaks in it
+    model = catalog.find(model_id) if model_id.isprintable() and len(model_id) <= _LONGEST_ID_CHARS else None
     if model is None or not model.usable_routes:
         shown = "".join(ch if ch.isprintable() else "?" for ch in model_id[:_SHOWN_ID_CHARS])
         raise ModelNotFound(
