@@ -67,7 +67,7 @@ class _Secrets:
         for _, value in self.found.values():
             text = text.replace(value, "…")
         name = next((name for at, (name, _) in self.found.items() if path[: len(at)] == at), None)
-        return f"the value of {name} {text}" if name else text
+        return f"the value of {name}: {text}" if name else text
 
 
 def backend_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.backends.registry import KINDS
 from tests.config.conftest import Desk
 
 MODEL = '[models."m"]\nroutes = [{ backend = "ocr", model = "rapidocr" }]\n'
@@ -232,6 +233,11 @@ def test_a_file_that_is_no_toml_is_told_with_its_line_and_key(desk: Desk, text: 
     assert desk.complaints_about(text) == [complaint]
 
 
+def test_windows_line_ends_do_not_hide_the_key(desk: Desk) -> None:
+    (complaint,) = desk.complaints_about("[backends.b]\r\nkind = openai\r\n")
+    assert complaint.startswith("models.local.toml:2: backends.b.kind: not TOML: ")
+
+
 def test_a_file_in_another_encoding_is_told(desk: Desk) -> None:
     desk.operator.write_bytes('[models."m"]\nname = "图问"\n'.encode("gb18030"))
     with pytest.raises(Exception, match=r"^models.local.toml:2: not UTF-8; save the file in this encoding$"):
@@ -274,4 +280,11 @@ def test_a_backend_that_lacks_its_secret_is_still_checked(desk: Desk) -> None:
 def test_a_wrong_value_from_the_environment_is_told_by_its_variable_and_not_shown(desk: Desk) -> None:
     desk.environ = {"QWEN_KEY": "k", "LEVEL": "s3cret-by-mistake"}
     complaints = desk.complaints_about('[backends.qwen]\nmax_images = "env::LEVEL"\n')
-    assert complaints == ["models.local.toml:2: backends.qwen.max_images: the value of LEVEL must be a whole number"]
+    assert complaints == ["models.local.toml:2: backends.qwen.max_images: the value of LEVEL: must be a whole number"]
+
+
+def test_a_secret_that_is_refused_loudly_is_not_shown(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, "loud", "tests.config.loud_kind")
+    desk.environ = {"QWEN_KEY": "k1", "PASSWORD": "hush-hush"}
+    complaints = desk.complaints_about('[backends.b]\nkind = "loud"\npassword = "env::PASSWORD"\n')
+    assert complaints == ["models.local.toml:3: backends.b.password: the value of PASSWORD: I do not like …"]
