@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,15 @@ class Coverage:
 
     def __str__(self) -> str:
         branches = [f"{start}->{end}" for start, end in self.missing_branches if start not in self.missing_lines]
-        missing = [str(line) for line in self.missing_lines] + branches
+        missing = list(spans(self.missing_lines)) + branches
         return f"{self.path}: {percent(self.covered, self.total):.1f} %, not run: {', '.join(missing)}"
+
+
+def spans(lines: Sequence[int]) -> Iterator[str]:
+    """Ascending numbers written short: 3, 4, 5, 9 as 3-5, 9."""
+    for _, run in groupby(enumerate(lines), key=lambda pair: pair[1] - pair[0]):
+        numbers = [line for _, line in run]
+        yield str(numbers[0]) if len(numbers) == 1 else f"{numbers[0]}-{numbers[-1]}"
 
 
 def percent(covered: int, total: int) -> float:
