@@ -53,7 +53,7 @@ class GatewayAddress:
             url = httpx2.URL(base_url.strip())
         except httpx2.InvalidURL:
             url = httpx2.URL()
-        if url.scheme not in ("http", "https") or not url.host:
+        if url.scheme not in ("http", "https") or not url.host or not 0 < (url.port or 80) < 65536:
             raise CommandFailed("The base URL must be as http://127.0.0.1:8000/v1.", exit_code=2)
         path = url.path.rstrip("/").removesuffix("/v1")
         return cls(str(url.copy_with(path=f"{path}/v1", query=None)), here=_is_loopback(url.host))

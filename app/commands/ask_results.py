@@ -49,6 +49,8 @@ class ResultsFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._answered: dict[tuple[object, ...], Record] = {}
+        if path.exists() and not path.is_file():
+            raise self._unusable("it is no file")
         try:
             self._file = path.open("a+b", buffering=0)
         except OSError as error:
