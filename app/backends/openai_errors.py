@@ -100,8 +100,7 @@ class ErrorReader:
             or by_status(_status_of(complaint.code))
         )
         if verdict is None:
-            fallback = BackendUnavailable if status == 200 else BackendProtocolError
-            verdict = COARSE.get(complaint.type or "", fallback)
+            verdict = COARSE.get(complaint.type or "", BackendProtocolError)
         detail = f"HTTP {status}: {complaint.message}" if status != 200 else complaint.message
         return self._error(verdict, complaint.code or complaint.type, detail, retry_after_s)
 

@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 
 from app.accounts.keys import KeyMint, first_key
+from app.api.h1_protocol import Http1Protocol
 from app.commands.errors import CommandFailed
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import read_environment
@@ -47,7 +48,8 @@ def serve(settings: Settings) -> None:
     config = uvicorn.Config(
         create_app(settings),
         loop="uvloop",
-        http="httptools",
+        http=Http1Protocol,
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

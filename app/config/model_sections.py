@@ -16,6 +16,8 @@ from app.core.money import Tariff
 
 _RELEASED_UNKNOWN = date(2025, 1, 1)  # clients want a date of every model
 
+_ANY_ROUTES = [{"backend": "any", "model": "any"}]
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -47,6 +49,7 @@ def draft_of(section: Section, known: Iterable[str], problems: list[Problem]) ->
     """
     if "routes" not in section.values:
         problems.append(section.amends_nothing(known))
+        checked(ModelSection, {**section.values, "routes": _ANY_ROUTES}, section, problems)  # a typo may be the cause
         return None
     before = len(problems)
     parsed = checked(ModelSection, section.values, section, problems)

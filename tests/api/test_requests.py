@@ -206,6 +206,14 @@ def test_accept_header_changes_nothing(served: Served, upstream: Upstream) -> No
     assert streamed.headers["content-type"].startswith("text/event-stream")
 
 
+def test_offer_of_http_2_is_ignored_and_the_body_read(served: Served, upstream: Upstream) -> None:
+    upstream.answer(openai.answer("ok"), openai.answer("ok"))
+    body = {"model": "m", "messages": [{"role": "user", "content": "say h2c"}]}
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAEAAEAAAAIAAAAB"}
+    for _ in range(2):
+        assert served.client.post("/v1/chat/completions", json=body, headers=offer).status_code == 200
+
+
 def test_picture_to_a_model_without_sight_is_refused_in_words_clients_know(served: Served, upstream: Upstream) -> None:
     response = served.chat("text-only", messages=question(data_url(picture())))
     error = response.json()["error"]

@@ -139,13 +139,34 @@ def test_large_png_is_not_inflated_whole() -> None:
         (png(8, 8, 8, 0, BLACK_ROWS, after=png_chunk(b"tEXt") + png_chunk(b"IDAT", b"x")), "torn apart"),
         (png(8, 8, 8, 0, BLACK_ROWS, after=png_chunk(b"IHDR", bytes(13))), "does not begin with one header"),
         (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", bytes(12)), "header of the wrong size"),
-        (PLAIN[:-40] + bytes([PLAIN[-40] ^ 1]) + PLAIN[-39:], "checksum"),
+        (PLAIN[:-40] + bytes([PLAIN[-40] ^ 1]) + PLAIN[-39:], "pixel data is damaged"),
         (png_with(PLAIN, png_chunk(b"teXt") * 100_001), "too many chunks"),
     ],
 )
 def test_damaged_png_is_refused(data: bytes, reason: str) -> None:
     with pytest.raises(ImageRejected, match=reason):
         fit(data)
+
+
+def test_wrong_checksum_alone_costs_the_file_but_not_the_picture() -> None:
+    checksum_at = PLAIN.index(b"IEND") - 8
+    data = PLAIN[:checksum_at] + b"oops" + PLAIN[checksum_at + 4 :]
+    image = fit(data)
+    assert image.data != data
+    assert_shows_four_colours(image)
+
+
+def test_wrong_checksum_of_a_file_without_an_end_is_refused() -> None:
+    checksum_at = PLAIN.index(b"IEND") - 8
+    with pytest.raises(ImageRejected, match="is cut short"):
+        fit(PLAIN[:checksum_at] + b"oops" + png_chunk(b"tEXt", b"no end"))
+
+
+def test_wrong_checksum_does_not_excuse_a_missing_palette() -> None:
+    data = png(8, 8, 8, 3, BLACK_ROWS)
+    checksum_at = data.index(b"IEND") - 8
+    with pytest.raises(ImageRejected, match="has no palette"):
+        fit(data[:checksum_at] + b"oops" + data[checksum_at + 4 :])
 
 
 @pytest.mark.parametrize(("side_px", "depth"), [(50_000, 1), (30_000, 8), (9_000, 8)])

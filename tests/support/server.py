@@ -18,6 +18,7 @@ import uvicorn
 
 from app.accounts.interfaces import LedgerRow
 from app.accounts.keys import KeyMint, first_key
+from app.api.h1_protocol import Http1Protocol
 from app.config.settings import Settings, load_settings
 from app.main import create_app
 from app.store.secret import server_secret
@@ -102,7 +103,9 @@ def serving(folder: Path, models: str, **settings: Any) -> Iterator[Served]:
     key = asyncio.run(_mint(loaded.data_dir))
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port: int = listener.getsockname()[1]
-    config = uvicorn.Config(create_app(loaded), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        create_app(loaded), http=Http1Protocol, log_config=None, access_log=False, timeout_graceful_shutdown=5
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="gateway", daemon=True)
     thread.start()

@@ -23,6 +23,7 @@ from app.media.exif import orientation_of
 _MAX_CHUNKS = 100_000
 _MAX_DEFLATE_RATIO = 1032  # zlib's own limit
 _PROBE_BYTES = 256 * 1024
+_END = b"IEND\xaeB`\x82"
 
 _COLOURS: dict[int, tuple[ColourModel, int, frozenset[int]]] = {  # type: model, channels, bit depths
     0: ("grey", 1, frozenset({1, 2, 4, 8, 16})),
@@ -70,15 +71,29 @@ class _Walk:
             if kind == b"IEND":
                 self._keep_chunk(at, end)
                 return self._container()
+            if kind == b"IDAT" and not self._is_sound(at, end):
+                return self._doubtful(at)
             self._chunk(kind, at, end)
             at = end
         raise damaged("PNG", "has too many chunks")
 
-    def _keep_chunk(self, at: int, end: int) -> None:
+    def _is_sound(self, at: int, end: int) -> bool:
         (checksum,) = struct.unpack_from(">I", self._data, end - 4)
-        if zlib.crc32(self._view[at + 4 : end - 4]) != checksum:
+        return zlib.crc32(self._view[at + 4 : end - 4]) == int(checksum)
+
+    def _keep_chunk(self, at: int, end: int) -> None:
+        if not self._is_sound(at, end):
             raise damaged("PNG", "does not match its checksum")
         self._keep.span(at, end)
+
+    def _doubtful(self, at: int) -> Container:
+        """Pixels that do not match their checksum may be whole all the same, as careless writers make them: they are
+        decoded, and what decodes to the last row is written anew. A file that was cut has no end and stays refused."""
+        if _END not in self._data[at:]:
+            raise truncated("PNG")
+        if self._colour_type == 3 and not self._has_palette:
+            raise damaged("PNG", "has no palette")
+        return self._described(self._data, passable=False)
 
     def _chunk(self, kind: bytes, at: int, end: int) -> None:
         match kind:
@@ -134,7 +149,7 @@ class _Walk:
     def _read_pixels(self, at: int, end: int) -> None:
         if self._pixels and at != self._pixels_end:
             raise damaged("PNG", "has its pixels torn apart")
-        self._keep_chunk(at, end)
+        self._keep.span(at, end)
         self._pixels.append(self._view[at + 8 : end - 4])
         self._pixels_end = end
 
@@ -149,19 +164,22 @@ class _Walk:
         if self._colour_type == 3 and not self._has_palette:
             raise damaged("PNG", "has no palette")
         self._probe_pixels()
+        return self._described(self._keep.result(), passable=self._bit_depth <= 8)
+
+    def _described(self, clean: bytes, *, passable: bool) -> Container:
         alpha = self._colour_type in (4, 6)
         return Container(
             format="png",
             width_px=self._width_px,
             height_px=self._height_px,
-            clean=self._keep.result(),
+            clean=clean,
             orientation=self._orientation,
             animated=self._animated,
             transparent=alpha or self._transparent,
             colour=_COLOURS[self._colour_type][0],
             bit_depth=self._bit_depth,
             profile=self._profile,
-            passable=self._bit_depth <= 8,
+            passable=passable,
         )
 
     def _probe_pixels(self) -> None:
