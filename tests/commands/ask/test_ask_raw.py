@@ -1,0 +1,42 @@
+"""What `--raw` shows of what goes over the wire."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.commands.raw import ShowingTransport, summary
+from app.core.types import Call, HttpCall, Image, LocalCall
+from app.transports.http import HttpTransport
+from tests.fakes import openai
+from tests.fakes.http import Reply
+from tests.fakes.upstream import Upstream
+
+IMAGE = Image(data=b"", media_type="image/png", width_px=1, height_px=1, sha256="")
+
+
+@pytest.mark.parametrize(
+    ("call", "line"),
+    [
+        (
+            HttpCall("POST", "https://me:secret@vendor.example:8443/x?sign=secret#secret", {"k": "secret"}, b"secret"),
+            "POST https://vendor.example:8443/x",
+        ),
+        (LocalCall("ocr", (IMAGE, IMAGE)), "LOCAL ocr, 2 picture(s)"),
+    ],
+)
+def test_summary_of_a_call_holds_no_secret(call: Call, line: str) -> None:
+    assert summary(call) == line
+
+
+async def test_frames_pass_unchanged_and_are_shown_one_to_a_line() -> None:
+    lines: list[str] = []
+    wire = b'event: note\ndata: {"a":\ndata: 1}\n\ndata: {"b": 2}\n\n'
+    async with Upstream() as upstream:
+        upstream.answer(Reply(200, openai.SSE, [wire]))
+        transport = ShowingTransport(HttpTransport(), lines.append)
+        call = HttpCall("POST", f"{upstream.url}/v1", {}, b"{}")
+        async with transport.open(call, backend="fake", connect_s=5) as reply:
+            frames = [frame.data async for batch in reply.frames() for frame in batch]
+        await transport.aclose()
+    assert frames == [b'{"a":\n1}', b'{"b": 2}']
+    assert lines == [f"POST {upstream.url}/v1", 'note: {"a": 1}', '{"b": 2}']
