@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from sse_starlette.event import ServerSentEvent
 from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from app.accounts.keys import Authenticator
 from app.api.body import CallerLeft, parse_body, read_body
@@ -86,7 +86,7 @@ class ChatEndpoint:
             return
         if first.done():
             first.result()  # a fault before the first event is an HTTP error: raised here, mapped by the app
-        response = EventSourceResponse(
+        response = _Stream(
             answer.chunks(first, include_usage),
             headers={"cache-control": "no-cache", **answer.headers()},
             sep="\n",
@@ -95,6 +95,12 @@ class ChatEndpoint:
         )
         del response.headers["connection"]  # the server's to say: it knows whether the caller keeps the connection
         await response(scope, receive, send)
+
+
+class _Stream(EventSourceResponse):
+    async def _send_with_timeout(self, send: Send, message: Message) -> None:
+        """Sends without the library's scope for a time limit that we do not set: it is a seventh of a chunk's cost."""
+        await send(message)
 
 
 def _heartbeat() -> ServerSentEvent:

@@ -4,10 +4,9 @@ there is no turning back."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import structlog
 
@@ -18,11 +17,11 @@ from app.core.errors import BackendError, BackendTimeout, GatewayError, Internal
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame, ImagePart, ImageRules, ImageSource, Message
 from app.gateway.accounting import Meter
+from app.gateway.patience import Patience
 from app.gateway.tailoring import tailor
 from app.media.fit import PictureFitter
 from app.transports.base import Reply, Transport
 
-_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 
 
@@ -70,7 +69,7 @@ class Attempts:
         self._transports = transports
         self._clock = clock
         self._clocks = clocks
-        self._deadline_s = clock.monotonic() + clocks.deadline_s
+        self._deadline_s = asyncio.get_running_loop().time() + clocks.deadline_s
         self.notices: list[str] = []
 
     async def batches(self) -> AsyncGenerator[Sequence[Event], None]:
@@ -120,53 +119,47 @@ class Attempts:
         call = self._call(translator, request, number)
         self.notices[:] = [*notices, *translator.notices]
         self._meter.dispatched(route, request)
-        due_s = self._clock.monotonic() + self._clocks.first_event_s
-        async with self._opened(call, route, due_s) as reply:
-            if reply.status >= 400:
-                raise translator.refused(reply.status, reply.headers, await self._in_time(reply.body(), route, due_s))
-            async with aclosing(self._events(translator, reply, route, due_s)) as batches:
-                async for batch in batches:
-                    self._meter.answered_as(translator.backend_request_id)
-                    yield batch
+        patience = Patience(self._deadline_s)
+        patience.extend(self._clocks.first_event_s)
+        try:
+            async with self._opened(call, route, patience) as reply:
+                if reply.status >= 400:
+                    raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
+                async with aclosing(self._events(translator, reply, patience)) as batches:
+                    async for batch in batches:
+                        self._meter.answered_as(translator.backend_request_id)
+                        yield batch
+        except TimeoutError as error:
+            words = "The model's backend did not answer in time; try again."
+            raise BackendTimeout(words, backend=route.backend.name, detail="one of our clocks ran out") from error
+        finally:
+            patience.end()
 
     async def _events(
-        self, translator: Translator, reply: Reply, route: Route, due_s: float
+        self, translator: Translator, reply: Reply, patience: Patience
     ) -> AsyncGenerator[Sequence[Event], None]:
         async with aclosing(reply.frames()) as frames:
             while True:
-                batch = await self._in_time(anext(frames, None), route, due_s)
+                batch = await patience.wait(anext(frames, None))
                 events, fault = _decoded(translator, batch)
                 if events:
-                    due_s = self._clock.monotonic() + self._clocks.idle_s
                     yield events
                     if isinstance(events[-1], Finish):
                         return
+                    patience.extend(
+                        self._clocks.idle_s
+                    )  # after the yield: a caller who reads slowly is not our silence
                 if fault is not None:
                     raise fault
 
     @asynccontextmanager
-    async def _opened(self, call: Call, route: Route, due_s: float) -> AsyncIterator[Reply]:
+    async def _opened(self, call: Call, route: Route, patience: Patience) -> AsyncIterator[Reply]:
         opening = self._transports[type(call)].open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
-        reply = await self._in_time(opening.__aenter__(), route, due_s)
+        reply = await patience.wait(opening.__aenter__())
         try:
             yield reply
         finally:
             await opening.__aexit__(None, None, None)
-
-    async def _in_time(self, waiting: Awaitable[_T], route: Route, due_s: float) -> _T:
-        """Awaits one step, no longer than to `due_s` nor to the request's deadline.
-
-        The timeout never spans a `yield`: the generator may be driven by one task until the first event, and by
-        another after it.
-        """
-        left_s = min(due_s, self._deadline_s) - self._clock.monotonic()
-        try:
-            async with asyncio.timeout(left_s):
-                return await waiting
-        except TimeoutError as error:
-            raise BackendTimeout(
-                "The model's backend did not answer in time; try again.", backend=route.backend.name, detail="timeout"
-            ) from error
 
     def _call(self, translator: Translator, request: ChatRequest, number: int) -> Call:
         now = self._clock.now()
@@ -174,7 +167,7 @@ class Attempts:
             request_id=self._request_id,
             attempt=number,
             now=now,
-            deadline=now + self._deadline_s - self._clock.monotonic(),
+            deadline=now + self._deadline_s - asyncio.get_running_loop().time(),
             nonce=self._clock.nonce(),
         )
         return translator.call(request, context)
