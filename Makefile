@@ -7,7 +7,7 @@ SOURCES := app tests tools samples
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean
+.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -51,6 +51,13 @@ lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashe
 	$(PIP_COMPILE) --upgrade --extra test -c requirements.lock -c requirements-build.lock \
 		-o requirements-test.lock pyproject.toml
 	echo openai==2.54.0 | $(PIP_COMPILE) --upgrade -c requirements.lock -o requirements-openai-2.54.lock -
+
+ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
+	@$(BIN)/python -m tests.bench.ocr_accuracy
+
+bench: $(VENV)/.ready-test  ## CPU, rates and memory beside nginx; TOOLS=folder with loadgen.c and fake_upstream.c
+	@[ -f "$(TOOLS)/loadgen.c" ] || { echo "make bench needs TOOLS=folder, where loadgen.c, fake_upstream.c and mkbody.py lie"; exit 1; }
+	@$(BIN)/python -m tests.bench.side_by_side "$(TOOLS)" $(ARGS)
 
 clean:  ## remove .venv and all caches; data/ stays
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .coverage*

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -166,10 +166,10 @@ class _TuwenApp(FastAPI):
     """FastAPI with our edge outside even its own last error handler, so that a crash has CORS headers too."""
 
     edge_clock: Clock = Clock()
-    edge_origin: str = "*"
+    edge_origins: Collection[str] = ("*",)
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Edge(super().build_middleware_stack(), clock=self.edge_clock, origin=self.edge_origin)
+        return Edge(super().build_middleware_stack(), clock=self.edge_clock, origins=self.edge_origins)
 
 
 def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
@@ -195,7 +195,7 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.edge_clock, app.edge_origin = ticking, chosen.cors_origins
+    app.edge_clock, app.edge_origins = ticking, chosen.cors_origins
     errors.install(app)
     describe_chat(app)
     return app

@@ -2,7 +2,7 @@
 
 * `x-request-id`, and one log line.
 * CORS, on errors, 401 and streams too. Answers are the same for every origin and keys travel in headers, never in
-  cookies; so the origin is `*`, and any header a preflight asks for is allowed by echo.
+  cookies; so any header a preflight asks for is allowed by echo.
 * Paths as clients mistype them (`/chat/completions`, `/v1/v1/…`, `//`, a trailing slash), served without a redirect: a
   redirected POST loses its body.
 """
@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -38,18 +39,13 @@ class Edge:
     """Wraps the whole app.
 
     Args:
-        origin: the value of `Access-Control-Allow-Origin`.
+        origins: from which browsers may call; `*` for all.
     """
 
-    def __init__(self, app: ASGIApp, *, clock: Clock, origin: str = "*") -> None:
+    def __init__(self, app: ASGIApp, *, clock: Clock, origins: Collection[str] = ("*",)) -> None:
         self._app = app
         self._clock = clock
-        self._cors = [
-            (b"access-control-allow-origin", origin.encode("latin-1")),
-            (b"access-control-expose-headers", _EXPOSED),
-        ]
-        if origin != "*":
-            self._cors.append((b"vary", b"Origin"))
+        self._origins = {origin.encode("latin-1") for origin in origins}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,7 +53,7 @@ class Edge:
             return
         request_id = self._request_id()
         scope["tuwen.request_id"] = request_id
-        ours = [*self._cors, (b"x-request-id", request_id.encode())]
+        ours = [*self._cors_for(scope), (b"x-request-id", request_id.encode())]
         if scope["method"] == "OPTIONS":
             await _answer_preflight(scope, send, ours)
             return
@@ -80,6 +76,14 @@ class Edge:
             _log.info(
                 "request", method=scope["method"], path=path[:200], status=status, ms=total_ms, request_id=request_id
             )
+
+    def _cors_for(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        exposed = (b"access-control-expose-headers", _EXPOSED)
+        if b"*" in self._origins:
+            return [(b"access-control-allow-origin", b"*"), exposed]
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), b"")
+        vary = (b"vary", b"Origin")
+        return [(b"access-control-allow-origin", origin), exposed, vary] if origin in self._origins else [vary]
 
     def _request_id(self) -> str:
         """24 hexadecimal digits that sort by time: the ledger's index stays compact, which halves the cost of a row."""

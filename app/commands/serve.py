@@ -54,6 +54,7 @@ def serve(settings: Settings) -> None:
         loop="uvloop",
         http=Http1Protocol,
         ws="none",
+        proxy_headers=False,  # nothing here asks for the caller's address
         log_config=None,
         access_log=False,
         server_header=False,

@@ -55,6 +55,7 @@ def _port(text: str) -> None:
 
 FetchAllow = Annotated[tuple[Annotated[str, AfterValidator(_network_and_port)], ...], NoDecode, BeforeValidator(_items)]
 AddressAndPort = Annotated[str, AfterValidator(_address_and_port)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
 Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
@@ -121,7 +122,7 @@ class Settings(BaseSettings):
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
         "console", description="console for people, json for machines."
     )
-    cors_origins: str = Field("*", description="Origins browsers may call from, separated by commas; * for all.")
+    cors_origins: Names = Field(("*",), description="Origins browsers may call from, separated by commas; * for all.")
 
 
 def load_settings(**overrides: Any) -> Settings:

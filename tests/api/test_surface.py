@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -12,7 +13,7 @@ from app.api.errors import error_object, error_response, status_of
 from app.core import errors
 from tests.fakes import openai
 from tests.fakes.upstream import Upstream
-from tests.support.server import Served
+from tests.support.server import Served, serving
 
 HI = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
@@ -135,6 +136,15 @@ def test_cors_stands_on_answers_errors_401_and_streams(served: Served, upstream:
         assert answer.headers["access-control-allow-origin"] == "*"
         assert {"x-request-id", "retry-after"} <= set(answer.headers["access-control-expose-headers"].split(", "))
         assert answer.headers["x-request-id"]
+
+
+def test_origins_may_be_named(tmp_path: Path) -> None:
+    """With `TUWEN_CORS_ORIGINS` set, only those are let in, and answers say that they depend on the origin."""
+    with serving(tmp_path, "", cors_origins="https://a.example, https://b.example") as served:
+        known = served.client.get("/healthz", headers={"origin": "https://b.example"}).headers
+        unknown = served.client.get("/healthz", headers={"origin": "https://evil.example"}).headers
+    assert (known["access-control-allow-origin"], known["vary"]) == ("https://b.example", "Origin")
+    assert "access-control-allow-origin" not in unknown
 
 
 def test_preflight_needs_no_key_and_allows_what_is_asked(served: Served) -> None:
