@@ -42,7 +42,7 @@ class OcrProcess:
 
     def __init__(self, process: Process) -> None:
         assert process.stdin is not None  # noqa: S101 - both are pipes, the type does not know
-        assert process.stdout is not None  # noqa: S101
+        assert process.stdout is not None  # noqa: S101 - likewise
         self._process = process
         self._orders = process.stdin
         self._answers = process.stdout
