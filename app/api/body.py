@@ -17,16 +17,18 @@ MAX_DEPTH = 64
 MAX_KEYS = 20_000
 MAX_STRINGS = 100_000
 MAX_BRACKETS = 100_000
+MAX_COMMAS = 200_000
 _OFF_LOOP_BYTES = 256 * 1024
 _DRAIN_S = 3.0
 
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
-_AT_PATH = re.compile(r" - at `\$\.?(.*)`$", re.DOTALL)
+_AT_PATH = re.compile(r" - at `\$\.?([^`]*)`$")  # the last one: before it may stand what the caller wrote
 _MISSING = re.compile(r"^Object missing required field `(.+)`")
 _DECODER = msgspec.json.Decoder(ChatBody)
 _RAW_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KNOWN = frozenset(ChatBody.__struct_fields__)
+_SHOWN_CHARS = 100
 
 
 class CallerLeft(Exception):
@@ -124,8 +126,13 @@ def _explained(message: str) -> InvalidRequest:
         return InvalidRequest(f"`{param}` is required.", param=param)
     if not param:
         return InvalidRequest("The request body must be a JSON object.")
-    reason = reason.replace("`", "").replace(" | null", "")
+    reason = _shown(reason.replace("`", "").replace(" | null", ""))
     return InvalidRequest(f"Invalid `{param}`: {reason[:1].lower()}{reason[1:]}.", param=param)
+
+
+def _shown(text: str) -> str:
+    """What may hold words of the caller, as one line of bounded length."""
+    return "".join(ch if ch.isprintable() else "?" for ch in text[:_SHOWN_CHARS])
 
 
 def top_level_keys(data: bytes) -> set[str]:
@@ -140,26 +147,27 @@ def top_level_keys(data: bytes) -> set[str]:
     if not data.isascii():
         _check_utf8(data)
     names: list[bytes] = []
-    depth = strings = brackets = keys = position = 0
-    previous = b""
+    depth = strings = brackets = commas = keys = position = 0
+    previous = slice(0)
     while True:
         quote = data.find(b'"', position)
         gap = data[position:quote] if quote >= 0 else data[position:]
         is_key = gap.lstrip()[:1] == b":"
         if is_key and depth == 1:
-            names.append(previous)
+            names.append(data[previous])
         keys += gap.count(b":")
+        commas += gap.count(b",")
         for bracket in _BRACKETS.finditer(gap):
             depth += 1 if bracket[0] in b"[{" else -1
             brackets += 1
             if depth > MAX_DEPTH or brackets > MAX_BRACKETS:
                 break
-        _check_bounds(depth, brackets, keys, strings)
+        _check_bounds(depth, brackets, commas, keys, strings)
         if quote < 0:
             break
         position = _string_end(data, quote)
         strings += 1
-        previous = data[quote:position] if depth == 1 and position - quote < 256 else b'"?"'
+        previous = slice(quote, position)  # cut only once it proves a key: it may be a picture
     return _distinct(names)
 
 
@@ -170,10 +178,10 @@ def _check_utf8(data: bytes) -> None:
         raise InvalidRequest("The request body is not valid UTF-8.") from error
 
 
-def _check_bounds(depth: int, brackets: int, keys: int, strings: int) -> None:
+def _check_bounds(depth: int, brackets: int, commas: int, keys: int, strings: int) -> None:
     if depth > MAX_DEPTH:
         raise InvalidRequest(f"The request is nested deeper than {MAX_DEPTH} levels.")
-    if keys > MAX_KEYS or brackets > MAX_BRACKETS or strings > MAX_STRINGS:
+    if keys > MAX_KEYS or brackets > MAX_BRACKETS or commas > MAX_COMMAS or strings > MAX_STRINGS:
         raise InvalidRequest("The request has too many keys or values.")
 
 
@@ -193,7 +201,9 @@ def _distinct(names: list[bytes]) -> set[str]:
         keys = [msgspec.json.decode(name, type=str) for name in names]
     except msgspec.DecodeError as error:
         raise InvalidRequest("The request body is not valid JSON.") from error
-    if len(set(keys)) < len(keys):
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise InvalidRequest(f"`{twice[:80]}` is given twice.", param=twice[:80])
-    return set(keys)
+    distinct: set[str] = set()
+    for key in keys:
+        if key in distinct:
+            raise InvalidRequest(f"`{_shown(key)}` is given twice.", param=_shown(key))
+        distinct.add(key)
+    return distinct
