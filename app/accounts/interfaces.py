@@ -46,7 +46,8 @@ class LedgerRow:
     Args:
         request_id: ours; booking the same id twice changes nothing.
         started_at: Unix time in seconds.
-        model: its id in the catalogue, whichever alias the caller used. backend, backend_model: the route that answered, empty if none was reached.
+        model: its id in the catalogue, whichever alias the caller used.
+        backend, backend_model: the route that answered; empty if none was reached.
         backend_request_id: the vendor's id of it, for reconciling bills.
         tariff: the tariff applied, as JSON text, so that the cost can be checked years later; `null`: none was known.
         first_event_ms: from the request's arrival to the backend's first event; `None` if none came.
