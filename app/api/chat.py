@@ -94,7 +94,11 @@ class ChatEndpoint:
             ping_message_factory=_heartbeat,
         )
         del response.headers["connection"]  # the server's to say: it knows whether the caller keeps the connection
-        await response(scope, receive, send)
+        try:
+            await response(scope, receive, send)
+        finally:
+            if not first.done():  # the stream ended before it got to await the first event
+                await _cancelled(first)
 
 
 class _Stream(EventSourceResponse):
