@@ -7,7 +7,7 @@ still get their own HTTP status, and no client waits for headers longer than tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sse_starlette.event import ServerSentEvent
@@ -60,19 +60,23 @@ class ChatEndpoint:
         headers = header_map(scope["headers"])
         caller = await self._authenticator.caller(presented_key(headers))
         try:
-            data = await read_body(receive, headers, self._max_body_bytes)
+            request, include_usage = await self._request(receive, headers)
         except CallerLeft:
             return
-        body, unknown = await parse_body(data)
-        del data  # tens of megabytes that the request no longer needs
-        request = to_request(body, unknown, max_images=self._max_images)
-        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        stream = request.stream
         async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
-            answer = _Answer(request, exchange, scope["tuwen.request_id"], int(self._clock.now()))
-            if request.stream:
+            answer = _Answer(request.model, exchange, scope["tuwen.request_id"], int(self._clock.now()))
+            del request  # its pictures: a long answer must not keep them
+            if stream:
                 await self._stream(answer, include_usage, scope, receive, send)
             else:
                 await self._whole(answer, scope, receive, send)
+
+    async def _request(self, receive: Receive, headers: Mapping[bytes, bytes]) -> tuple[ChatRequest, bool]:
+        """The request, and whether the caller wants the usage chunk."""
+        body, unknown = await parse_body(await read_body(receive, headers, self._max_body_bytes))
+        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        return to_request(body, unknown, max_images=self._max_images), include_usage
 
     async def _whole(self, answer: _Answer, scope: Scope, receive: Receive, send: Send) -> None:
         task = await unless_gone(receive, answer.whole())
@@ -114,9 +118,9 @@ def _heartbeat() -> ServerSentEvent:
 class _Answer:
     """One answer on its way out."""
 
-    def __init__(self, request: ChatRequest, exchange: Exchange, request_id: str, created: int) -> None:
+    def __init__(self, model: str, exchange: Exchange, request_id: str, created: int) -> None:
         self._exchange = exchange
-        self._names = {"id": f"chatcmpl-{request_id}", "model": request.model}
+        self._names = {"id": f"chatcmpl-{request_id}", "model": model}
         self._created = created
 
     def headers(self) -> dict[str, str]:

@@ -12,16 +12,17 @@ from app.config.catalog import Model, Route
 from app.core.clock import Clock
 from app.core.errors import GatewayError
 from app.core.events import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
-from app.core.types import ChatRequest
+from app.core.types import ChatRequest, Detail
 from app.media.tokens import image_tokens, text_tokens
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What was asked of whom; the last attempt is the one that is booked."""
+    """What was asked of whom; the last attempt is the one that is booked. Of its pictures, only what estimates need."""
 
     route: Route
-    request: ChatRequest
+    texts: Sequence[str]
+    pictures: Sequence[tuple[int, int, Detail]]
     backend_request_id: str | None = None
 
 
@@ -52,7 +53,10 @@ class Meter:
 
     def dispatched(self, route: Route, request: ChatRequest) -> None:
         """A backend is about to be asked: from here on it may bill us."""
-        self._attempt = _Attempt(route, request)
+        texts = [message.text for message in request.messages]
+        parts = [part for message in request.messages for part in message.images]
+        pictures = [(part.fitted.width_px, part.fitted.height_px, part.detail) for part in parts]
+        self._attempt = _Attempt(route, texts, pictures)
 
     def answered_as(self, backend_request_id: str | None) -> None:
         """The vendor's id of the running attempt."""
@@ -119,18 +123,15 @@ class Meter:
         attempt = self._attempt
         if attempt is None or (self._outcome == "failed" and self._first_event_s is None):
             return None
-        pictures = [part for message in attempt.request.messages for part in message.images]
+        image_count = len(attempt.pictures)
         if self._reported is not None:
-            return replace(self._reported, image_count=self._reported.image_count or len(pictures))
-        seen = sum(
-            image_tokens(self._model.image_tokens, part.fitted.width_px, part.fitted.height_px, part.detail)
-            for part in pictures
-        )
-        read = sum(text_tokens(message.text) for message in attempt.request.messages)
+            return replace(self._reported, image_count=self._reported.image_count or image_count)
+        seen = sum(image_tokens(self._model.image_tokens, *picture) for picture in attempt.pictures)
+        read = sum(text_tokens(text) for text in attempt.texts)
         return UsageReport(
             input_tokens=seen + read,
             output_tokens=text_tokens("".join(self._output)),
-            image_count=len(pictures),
+            image_count=image_count,
             source="estimated",
         )
 

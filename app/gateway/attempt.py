@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import structlog
@@ -83,7 +83,9 @@ class Attempts:
             try:
                 async with aclosing(self._attempt(number, route)) as batches:
                     async for batch in batches:
-                        begun = True
+                        if not begun:
+                            begun = True
+                            self._request = replace(self._request, messages=())  # no other route: pictures may go
                         yield batch
             except GatewayError as error:
                 fault = error
@@ -111,18 +113,12 @@ class Attempts:
                 pass  # the caller's to fix, and the caller is told
 
     async def _attempt(self, number: int, route: Route) -> AsyncGenerator[Sequence[Event], None]:
-        wanted = tailor(
-            self._request, route.capabilities, model=route.model, max_output_tokens=self._model.max_output_tokens
-        )
-        request, notices = await self._fitted(wanted[0], route.capabilities.image_rules), wanted[1]
         translator = route.translator()
-        call = self._call(translator, request, number)
-        self.notices[:] = [*notices, *translator.notices]
-        self._meter.dispatched(route, request)
+        opening = self._opening(await self._dispatched(translator, number, route), route)
         patience = Patience(self._deadline_s)
         patience.extend(self._clocks.first_event_s)
         try:
-            async with self._opened(call, route, patience) as reply:
+            async with _opened(opening, patience) as reply:
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
                 async with aclosing(self._events(translator, reply, patience)) as batches:
@@ -152,14 +148,19 @@ class Attempts:
                 if fault is not None:
                     raise fault
 
-    @asynccontextmanager
-    async def _opened(self, call: Call, route: Route, patience: Patience) -> AsyncIterator[Reply]:
-        opening = self._transports[type(call)].open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
-        reply = await patience.wait(opening.__aenter__())
-        try:
-            yield reply
-        finally:
-            await opening.__aexit__(None, None, None)
+    async def _dispatched(self, translator: Translator, number: int, route: Route) -> Call:
+        """The call that asks for what the caller wants, as far as the route can. Nothing here keeps it: it is large."""
+        bound = self._model.max_output_tokens
+        wanted, notices = tailor(self._request, route.capabilities, model=route.model, max_output_tokens=bound)
+        request = await self._fitted(wanted, route.capabilities.image_rules)
+        call = self._call(translator, request, number)
+        self.notices[:] = [*notices, *translator.notices]
+        self._meter.dispatched(route, request)
+        return call
+
+    def _opening(self, call: Call, route: Route) -> AbstractAsyncContextManager[Reply]:
+        transport = self._transports[type(call)]
+        return transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
 
     def _call(self, translator: Translator, request: ChatRequest, number: int) -> Call:
         now = self._clock.now()
@@ -187,6 +188,15 @@ class Attempts:
                 part = replace(part, image=await self._fitter.fit(part.image, rules))  # noqa: PLW2901 - fitted in place
             parts.append(part)
         return replace(message, parts=tuple(parts))
+
+
+@asynccontextmanager
+async def _opened(opening: AbstractAsyncContextManager[Reply], patience: Patience) -> AsyncIterator[Reply]:
+    reply = await patience.wait(opening.__aenter__())
+    try:
+        yield reply
+    finally:
+        await opening.__aexit__(None, None, None)
 
 
 def _decoded(translator: Translator, frames: Sequence[Frame] | None) -> tuple[list[Event], GatewayError | None]:

@@ -82,6 +82,7 @@ class Gateway:
                 clock=self._clock,
                 clocks=self._clocks,
             )
+            del request  # the attempts let go of its pictures once the answer has begun
             async with aclosing(_metered(attempts, meter)) as batches:
                 yield Exchange(batches, attempts.notices, meter)
 

@@ -166,6 +166,7 @@ class HttpTransport(Transport):
             )
         except _CAUGHT as error:
             raise _mapped(error, backend) from error
+        del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:
             if 300 <= response.status < 400:
                 raise BackendProtocolError(_NO_ANSWER, backend=backend, detail=f"redirect {response.status}")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import time
 
 import pytest
 
+from app.api.schemas import ChatBody
+from app.core.types import HttpCall, ImagePart, ImageSource
 from tests.api.pictures import data_url, picture, question
 from tests.fakes import openai
 from tests.fakes.http import Gate
@@ -156,6 +159,23 @@ def test_text_reaches_the_caller_while_the_upstream_still_speaks(served: Served,
         assert "second" not in read
         gate.open()
         rest = "".join(pieces)
+    assert "second" in rest
+
+
+def test_open_stream_keeps_no_picture(served: Served, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.answer(openai.stream("first", gate, "second"))
+    large = picture((800, 600), "BMP")  # over a mebibyte as base64, where bodies are sent in another way
+    body = {"model": "m", "stream": True, "messages": question(data_url(large, "image/bmp"))}
+    with served.client.stream("POST", "/v1/chat/completions", json=body) as response:
+        pieces = response.iter_text()
+        while "first" not in next(pieces):
+            pass
+        gc.collect()
+        kept = [kept for kept in gc.get_objects() if isinstance(kept, ChatBody | ImageSource | ImagePart | HttpCall)]
+        gate.open()
+        rest = "".join(pieces)
+    assert kept == []
     assert "second" in rest
 
 
