@@ -11,7 +11,7 @@ import pytest
 from app.core.errors import ImageRejected
 from app.media.fetch import Fetcher
 from tests.media.name_server import NameServer, Zone, name_server
-from tests.media.picture_host import Canary, Page, PictureHost, canary, picture_host
+from tests.media.picture_host import Canary, Page, PictureHost, canary, picture_host, twin_listeners
 
 PARAM = "messages[0].content[1].image_url.url"
 
@@ -60,10 +60,11 @@ async def fetch_lab(
     timeout_s: float = 3.0,
 ) -> AsyncIterator[Lab]:
     zone = {"img.test": [["A 127.0.0.2"]]} | dict(zone or {})
+    allowed, forbidden = twin_listeners()
     async with (
-        picture_host(pages) as host,
+        picture_host(pages, allowed) as host,
         name_server(zone, broken_kinds) as names,
-        canary(host.port) as trap,
+        canary(forbidden) as trap,
         aclosing(
             Fetcher(allow=[host.allow], resolver=names.address, max_bytes=max_bytes, timeout_s=timeout_s)
         ) as fetcher,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -38,15 +39,23 @@ class PictureHost:
         return f"{ALLOWED_HOST}/32:{self.port}"
 
 
+def twin_listeners() -> tuple[socket.socket, socket.socket]:
+    """Listeners of one port on the allowed address and on 127.0.0.1, whoever else takes ports at the same time."""
+    while True:
+        allowed = socket.create_server((ALLOWED_HOST, 0))
+        try:
+            return allowed, socket.create_server(("127.0.0.1", allowed.getsockname()[1]))
+        except OSError:
+            allowed.close()
+
+
 @asynccontextmanager
-async def picture_host(
-    pages: Mapping[str, Page],
-) -> AsyncIterator[PictureHost]:
+async def picture_host(pages: Mapping[str, Page], listener: socket.socket | None = None) -> AsyncIterator[PictureHost]:
     host = PictureHost(pages)
     runner = web.ServerRunner(web.Server(host.answer), shutdown_timeout=0.1)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, ALLOWED_HOST, 0)
+        site = web.SockSite(runner, listener or socket.create_server((ALLOWED_HOST, 0)))
         await site.start()
         host.port = runner.addresses[0][1]
         yield host
@@ -63,8 +72,8 @@ class Canary:
 
 
 @asynccontextmanager
-async def canary(port: int = 0) -> AsyncIterator[Canary]:
-    """Listens on 127.0.0.1 and counts who comes."""
+async def canary(listener: socket.socket | None = None) -> AsyncIterator[Canary]:
+    """Counts who comes to an address that nobody may be led to."""
     seen = Canary()
 
     async def count(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -72,7 +81,7 @@ async def canary(port: int = 0) -> AsyncIterator[Canary]:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n" % len(PNG) + PNG)
         writer.close()
 
-    server = await asyncio.start_server(count, "127.0.0.1", port)
+    server = await asyncio.start_server(count, sock=listener or socket.create_server(("127.0.0.1", 0)))
     seen.port = server.sockets[0].getsockname()[1]
     try:
         yield seen
