@@ -4,6 +4,8 @@
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := app tests tools samples
+# as many test processes as cores, but four at most, for some load the OCR models; a file's tests stay together
+PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
@@ -16,7 +18,7 @@ run: $(VENV)/.ready-run  ## start the gateway on http://127.0.0.1:8000, setting 
 	@$(BIN)/tuwen serve
 
 test: $(VENV)/.ready-test  ## run the whole suite; ARGS="-k picture" narrows it
-	@$(BIN)/pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 check: format lint types contracts sizes coverage  ## everything that must hold before a commit
 
@@ -36,7 +38,7 @@ sizes: $(VENV)/.ready-test
 	@$(BIN)/python tools/check_sizes.py $(SOURCES)
 
 coverage: $(VENV)/.ready-test
-	@$(BIN)/pytest --cov --cov-report=json:.coverage.json --cov-report=
+	@$(PYTEST) --cov --cov-report=json:.coverage.json --cov-report=
 	@$(BIN)/python tools/check_coverage.py .coverage.json
 
 fmt: $(VENV)/.ready-test  ## format the code and mend what ruff can mend
