@@ -1,7 +1,10 @@
-"""uvicorn's HTTP/1.1 protocol, deaf to offers of HTTP/2 in clear text.
+"""uvicorn's HTTP/1.1 protocol, deaf to offers of HTTP/2 in clear text, and with a bound on heads.
 
 Java's HttpClient offers `Upgrade: h2c` with its first request. A server may ignore an offer (RFC 9110, section 7.8),
 but httptools takes it as accepted and stops before the body. So the offer is struck before the parser sees it.
+
+The parser gathers a head, or the trailers of a chunked body, for as long as it comes: before any key was looked at, one
+connection could fill the memory.
 """
 
 from __future__ import annotations
@@ -14,10 +17,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 _HEAD_BYTES = 8192
+_MAX_HEAD_BYTES = 64 * 1024
 
 
 class Http1Protocol(HttpToolsProtocol):
     """One connection."""
+
+    _head_bytes = 0
+    """Received since a head was whole or a piece of a body came."""
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -25,4 +32,17 @@ class Http1Protocol(HttpToolsProtocol):
         if not in_body and b"h2c" in data[:_HEAD_BYTES]:
             head, end, rest = data.partition(_END_OF_HEAD)
             data = _OFFER.sub(b"", head + end[:2]) + end[2:] + rest
+        self._head_bytes += len(data)
         super().data_received(data)
+        if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    @override
+    def on_headers_complete(self) -> None:
+        self._head_bytes = 0
+        super().on_headers_complete()
+
+    @override
+    def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
+        super().on_body(body)
