@@ -96,7 +96,8 @@ class ChunkEncoder:
             case ReasoningDelta(text):
                 yield from self._text(b'"reasoning_content":', text)
             case ToolCallDelta():
-                yield self._delta + b'"tool_calls":[' + _encode(_tool_call(event)) + b"]" + self._end
+                for call in _tool_calls(event):
+                    yield self._delta + b'"tool_calls":[' + _encode(call) + b"]" + self._end
             case OcrRegions():
                 yield from self._regions(event)
             case UsageReport():
@@ -128,11 +129,15 @@ class ChunkEncoder:
         yield DONE
 
 
-def _tool_call(delta: ToolCallDelta) -> dict[str, Any]:
-    function: dict[str, Any] = {"arguments": delta.arguments}
+def _tool_calls(delta: ToolCallDelta) -> Iterator[dict[str, Any]]:
+    """The delta, in pieces where its arguments are long: a backend that does not stream sends them at once."""
+    function: dict[str, Any] = {"arguments": delta.arguments[:_LONGEST_DELTA_CHARS]}
     if delta.name is not None:
         function = {"name": delta.name, **function}
     call: dict[str, Any] = {"index": delta.index, "function": function}
     if delta.id is not None:
         call = {"index": delta.index, "id": delta.id, "type": "function", "function": function}
-    return call
+    yield call
+    for start in range(_LONGEST_DELTA_CHARS, len(delta.arguments), _LONGEST_DELTA_CHARS):
+        piece = delta.arguments[start : start + _LONGEST_DELTA_CHARS]
+        yield {"index": delta.index, "function": {"arguments": piece}}

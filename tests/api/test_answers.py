@@ -78,6 +78,19 @@ def test_long_deltas_are_cut_below_the_line_limit_of_go(served: Served, upstream
     assert "".join(json.loads(item)["choices"][0]["delta"].get("content", "") for item in data[:-1]) == text
 
 
+def test_long_arguments_of_a_tool_call_are_cut_likewise(served: Served, upstream: Upstream) -> None:
+    arguments = json.dumps({"text": "长" * 60_000}, ensure_ascii=False)
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    upstream.answer(openai.answer("", tool_calls=[call], finish_reason="tool_calls"))
+    tools = [{"type": "function", "function": {"name": "look"}}]
+    data = events_of(served.chat(stream=True, tools=tools).text)
+    pieces = [piece for item in data[:-1] for piece in json.loads(item)["choices"][0]["delta"].get("tool_calls", [])]
+    assert max(len(item.encode()) for item in data) < 64 * 1024
+    assert "".join(piece["function"]["arguments"] for piece in pieces) == arguments
+    assert [piece["id"] for piece in pieces if "id" in piece] == ["call_1"]
+    assert [piece["function"]["name"] for piece in pieces if "name" in piece["function"]] == ["look"]
+
+
 def test_usage_chunk_comes_only_when_asked_for(served: Served, upstream: Upstream) -> None:
     upstream.answer(openai.stream("x"), openai.stream("x"))
     unasked = [json.loads(item) for item in events_of(served.chat(stream=True).text)[:-1]]
