@@ -60,9 +60,9 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _stopped)
-    uvicorn.Server(config).run(sockets=[listener])
+    server = uvicorn.Server(config)
+    _exit_cleanly_on_signals(server)
+    server.run(sockets=[listener])
 
 
 def _keep_large_blocks() -> None:
@@ -74,8 +74,19 @@ def _keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
 
 
-def _stopped(number: int, frame: FrameType | None) -> None:
-    """The server drains, then raises the signal it got once more: by then all is done, and the exit is clean."""
+def _exit_cleanly_on_signals(server: uvicorn.Server) -> None:
+    """Makes SIGTERM and SIGINT end the process with exit code 0.
+
+    While it runs, the server catches them and drains; done, it raises the signal it got once more, and by then there is
+    nothing left to do. Before it runs there is nothing to drain.
+    """
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if not server.should_exit:
+            raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -89,7 +89,9 @@ async def test_no_key_is_answered_with_how_to_send_one(authenticator: Authentica
     assert "Authorization: Bearer" in await refusal(authenticator, presented)
 
 
-@pytest.mark.parametrize("presented", ["sk-proj-abc", "sk-tw-short", "sk-tw-" + "ü" * 43, "sk-tw-" + "A" * 43 + "\n", "\ud800"])
+@pytest.mark.parametrize(
+    "presented", ["sk-proj-abc", "sk-tw-short", "sk-tw-" + "ü" * 43, "sk-tw-" + "A" * 43 + "\n", "\ud800"]
+)
 async def test_what_is_no_key_is_refused_without_asking_the_store(
     authenticator: Authenticator, store: FakeKeyStore, presented: str
 ) -> None:

@@ -91,7 +91,7 @@ def _served(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def upstream(_upstream: Upstream) -> Upstream:
     """The scripted upstream, its memory of requests empty."""
-    _upstream.requests.clear()
+    _upstream.forget()
     return _upstream
 
 

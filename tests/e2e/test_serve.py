@@ -200,3 +200,21 @@ def test_stream_under_way_is_finished_when_the_gateway_is_told_to_stop(
         assert "second" in read
         assert "[DONE]" in read
         assert gateway.process.wait(timeout=15) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_gateway_told_to_stop_while_it_starts_stops_cleanly(
+    tmp_path: Path, models_file: Path, number: signal.Signals
+) -> None:
+    environment = {**os.environ, "TUWEN_PORT": "0", "TUWEN_DATA_DIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        assert process.stdout is not None
+        while "serves on" not in process.stdout.readline():
+            pass
+        process.send_signal(number)
+        output = process.stdout.read()
+        assert process.wait(timeout=15) == 0
+    assert "Traceback" not in output

@@ -62,6 +62,11 @@ class Upstream:
         """Answers every request that finds the queue empty."""
         self._otherwise = reply
 
+    def forget(self) -> None:
+        """Drops what arrived and what is queued, for the next test."""
+        self.requests.clear()
+        self._script.clear()
+
     def wait_for_requests(self, count: int, timeout_s: float = 5.0) -> list[Received]:
         """Blocks until `count` requests have arrived; from a thread other than the upstream's."""
         with self._arrived:

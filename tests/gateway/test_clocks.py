@@ -65,7 +65,7 @@ def _site(fake: Upstream, deaf_port: int, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture
 def site(_site: Served, fake: Upstream) -> Served:
-    fake.requests.clear()
+    fake.forget()
     return _site
 
 

@@ -13,6 +13,9 @@ ROOT = Path(__file__).parents[2]
 PINNED = ("requirements.lock", "requirements-build.lock", "requirements-test.lock", "requirements-openai-2.54.lock")
 
 
+SUITE = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile"
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """A project whose set-up and programs only say that they were called."""
@@ -52,15 +55,15 @@ def test_a_changed_lock_is_installed(project: Path) -> None:
 
 
 def test_make_test_sets_up_both_and_runs_the_suite(project: Path) -> None:
-    assert make(project, "test") == ["setup.sh run", "setup.sh test", "pytest "]
-    assert make(project, "test", "ARGS=-k picture") == ["pytest -k picture"]
+    assert make(project, "test") == ["setup.sh run", "setup.sh test", SUITE]
+    assert make(project, "test", "ARGS=-k picture") == [f"{SUITE} -k picture"]
 
 
 def test_a_changed_test_lock_leaves_the_gateway_alone(project: Path) -> None:
     make(project, "test")
     change(project / "requirements-test.lock")
     assert make(project, "run") == ["tuwen serve"]
-    assert make(project, "test") == ["setup.sh test", "pytest "]
+    assert make(project, "test") == ["setup.sh test", SUITE]
 
 
 def test_a_set_up_that_failed_is_tried_again(project: Path) -> None:
