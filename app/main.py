@@ -208,6 +208,7 @@ def _mount(app: FastAPI, services: Services) -> None:
         authenticator=services.authenticator,
         clock=services.clock,
         heartbeat_s=settings.heartbeat_s,
+        deadline_s=settings.deadline_s,
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
     )

@@ -36,6 +36,7 @@ class ChatEndpoint:
 
     Args:
         heartbeat_s: how long headers may wait for the first event, and how often a silent stream gets a comment.
+        deadline_s: the gateway's bound on a whole answer; a caller who does not read it is left a heartbeat later.
         max_body_bytes: bound on a request's body. max_images: bound on its pictures.
     """
 
@@ -46,6 +47,7 @@ class ChatEndpoint:
         authenticator: Authenticator,
         clock: Clock,
         heartbeat_s: float,
+        deadline_s: float,
         max_body_bytes: int,
         max_images: int,
     ) -> None:
@@ -53,6 +55,7 @@ class ChatEndpoint:
         self._authenticator = authenticator
         self._clock = clock
         self._heartbeat_s = heartbeat_s
+        self._longest_stream_s = deadline_s + heartbeat_s
         self._max_body_bytes = max_body_bytes
         self._max_images = max_images
 
@@ -99,7 +102,10 @@ class ChatEndpoint:
         )
         del response.headers["connection"]  # the server's to say: it knows whether the caller keeps the connection
         try:
-            await response(scope, receive, send)
+            async with asyncio.timeout(self._longest_stream_s):
+                await response(scope, receive, send)
+        except TimeoutError:
+            pass  # a write is stuck: the answer itself would have ended at its deadline
         finally:
             if not first.done():  # the stream ended before it got to await the first event
                 await _cancelled(first)

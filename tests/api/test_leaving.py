@@ -75,11 +75,13 @@ class Site:
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Site]:
+    """The app; indirect parameters are settings of its own."""
+    own = getattr(request, "param", {})
     async with Upstream() as upstream:
         models = tmp_path / "models.toml"
         models.write_text(MODELS.format(url=upstream.url))
-        settings = load_settings(data_dir=tmp_path / "data", models_file=models, heartbeat_s=0.1)
+        settings = load_settings(data_dir=tmp_path / "data", models_file=models, heartbeat_s=0.1, **own)
         key = await _mint(settings.data_dir)
         app = create_app(settings)
         async with app.router.lifespan_context(app):
@@ -141,6 +143,19 @@ async def test_leaving_between_chunks_ends_the_upstream_call(site: Site) -> None
     async def write(number: int) -> None:
         if number == 2:
             site.left.set()
+
+    site.upstream.answer(openai.stream("first", Gate(), "never"))
+    await site.ask(write)
+    await site.upstream.requests[0].closed()
+    row = await site.booked()
+    assert (row.outcome, row.error_code) == ("gone", None)
+
+
+@pytest.mark.parametrize("site", [{"deadline_s": 0.3}], indirect=True)
+async def test_caller_who_neither_reads_nor_leaves_is_left_after_the_deadline(site: Site) -> None:
+    async def write(number: int) -> None:
+        if number == 2:
+            await asyncio.Event().wait()
 
     site.upstream.answer(openai.stream("first", Gate(), "never"))
     await site.ask(write)
