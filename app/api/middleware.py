@@ -98,7 +98,6 @@ async def _answer_preflight(scope: Scope, send: Send, ours: list[tuple[bytes, by
         (b"access-control-allow-headers", asked or b"authorization, content-type, x-api-key"),
         (b"access-control-allow-private-network", b"true"),
         (b"access-control-max-age", b"86400"),
-        (b"content-length", b"0"),
         (b"vary", b"Access-Control-Request-Headers"),
     ]
     await send({"type": "http.response.start", "status": 204, "headers": headers})

@@ -160,6 +160,7 @@ def test_preflight_needs_no_key_and_allows_what_is_asked(served: Served) -> None
             },
         )
     assert response.status_code == 204
+    assert "content-length" not in response.headers  # RFC 9110, 8.6: never with a 204
     assert response.headers["access-control-allow-headers"] == asked
     assert "POST" in response.headers["access-control-allow-methods"]
     assert response.headers["access-control-allow-private-network"] == "true"
