@@ -42,14 +42,18 @@ def serve(settings: Settings) -> None:
     load_catalog(CatalogFiles.of(settings.models_file), read_environment())  # wrong files are told before all else
     _keep_large_blocks()
     listener = _listener(settings)
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    base_url = f"http://{shown}:{port}"
+    server = uvicorn.Server(_config(settings))
+    _exit_cleanly_on_signals(server)
+    base_url = _base_url(listener)
     minted = asyncio.run(_first_key(settings))
     if minted is not None:
         _say(_welcome(base_url, minted))
     _say(f"Tuwen serves on {base_url} (OpenAI base URL: {base_url}/v1)")
-    config = uvicorn.Config(
+    server.run(sockets=[listener])
+
+
+def _config(settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         create_app(settings),
         loop="uvloop",
         http=Http1Protocol,
@@ -60,9 +64,11 @@ def serve(settings: Settings) -> None:
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
     )
-    server = uvicorn.Server(config)
-    _exit_cleanly_on_signals(server)
-    server.run(sockets=[listener])
+
+
+def _base_url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _keep_large_blocks() -> None:

@@ -18,7 +18,7 @@ from tests.e2e.conftest import MODELS, PICTURES, ROOT
 from tests.fakes import openai
 from tests.fakes.http import Gate
 from tests.fakes.upstream import Upstream
-from tests.support.gateway import RunningGateway, running_gateway
+from tests.support.gateway import RunningGateway, running_gateway, wait_until_closed
 from tests.support.server import events_of
 
 HI = {"model": "openai-vision", "messages": [{"role": "user", "content": "hi"}]}
@@ -194,7 +194,7 @@ def test_stream_under_way_is_finished_when_the_gateway_is_told_to_stop(
             while "first" not in read:
                 read += next(pieces)
             os.kill(gateway.pid, signal.SIGTERM)
-            gateway.wait_for_line("Waiting for connections to close|Shutting down")
+            wait_until_closed(gateway.port)
             gate.open()
             read += "".join(pieces)
         assert "second" in read

@@ -75,6 +75,18 @@ def wait_for_port(port: int, timeout_s: float = _START_S) -> None:
             return
 
 
+def wait_until_closed(port: int, timeout_s: float = _STOP_S) -> None:
+    """Waits until nobody takes new connections there."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            return
+        assert time.monotonic() < deadline, "the port is still open"
+        time.sleep(0.02)
+
+
 @contextmanager
 def running_gateway(
     data_dir: Path, environment: Mapping[str, str], *, prefix: Sequence[str] = ()
