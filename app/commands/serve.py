@@ -9,9 +9,11 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
 import uvicorn
+from typing_extensions import override
 
 from app.accounts.keys import KeyMint, first_key
 from app.api.h1_protocol import Http1Protocol
@@ -42,7 +44,7 @@ def serve(settings: Settings) -> None:
     load_catalog(CatalogFiles.of(settings.models_file), read_environment())  # wrong files are told before all else
     _keep_large_blocks()
     listener = _listener(settings)
-    server = uvicorn.Server(_config(settings))
+    server = _Server(_config(settings))
     _exit_cleanly_on_signals(server)
     base_url = _base_url(listener)
     minted = asyncio.run(_first_key(settings))
@@ -50,6 +52,7 @@ def serve(settings: Settings) -> None:
         _say(_welcome(base_url, minted))
     _say(f"Tuwen serves on {base_url} (OpenAI base URL: {base_url}/v1)")
     server.run(sockets=[listener])
+    _remark("Stopped.")
 
 
 def _config(settings: Settings) -> uvicorn.Config:
@@ -69,6 +72,18 @@ def _config(settings: Settings) -> uvicorn.Config:
 def _base_url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Server(uvicorn.Server):
+    """Tells whoever stops it why it may not end at once."""
+
+    @override
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if sys.stdout.isatty():
+            _remark("")  # the terminal has written ^C
+        if self.server_state.tasks:
+            _remark("Stopping once the answers under way are finished; a second Ctrl-C stops at once.")
+        await super().shutdown(sockets)
 
 
 def _keep_large_blocks() -> None:
@@ -139,3 +154,8 @@ Try it on the sample picture, in another terminal:
 def _say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def _remark(text: str) -> None:
+    with suppress(OSError):  # the terminal may be gone
+        _say(text)

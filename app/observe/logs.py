@@ -22,6 +22,9 @@ LogForm: TypeAlias = Literal["console", "json"]
 
 _to_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
+_CHATTY = ("uvicorn.error", "watchfiles")
+"""Libraries whose every step is news to them; what they say below a warning is shown at `debug` only."""
+
 _REDACTED = "[redacted]"
 _SECRET_FIELDS = frozenset({"authorization", "api_key", "api_secret", "secret", "x-api-key", "access_token"})
 
@@ -42,7 +45,7 @@ def configure_logging(*, level: str, form: LogForm, stream: TextIO | None = None
     """Sets up logging of this process; the program's first step. Calling it again replaces what was.
 
     uvicorn must be started with `log_config=None`: its lines then come here, and its access log, which would double
-    ours, stays off.
+    ours, stays off, and so do its remarks on starting and stopping, unless the level is `debug`.
 
     Args:
         level: `debug`, `info`, `warning` or `error`.
@@ -69,6 +72,8 @@ def configure_logging(*, level: str, form: LogForm, stream: TextIO | None = None
     root.setLevel(number)
     access = logging.getLogger("uvicorn.access")
     access.handlers, access.propagate = [], False
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
 
 
 def redact(line: str) -> str:

@@ -72,6 +72,18 @@ def test_second_start_shows_no_key(tmp_path: Path, models_file: Path) -> None:
         assert httpx2.get(f"{second.base_url}/models", headers=header, trust_env=False).status_code == 200
 
 
+def test_start_and_stop_are_a_line_each(tmp_path: Path, models_file: Path) -> None:
+    environment = {"TUWEN_MODELS_FILE": str(models_file), "FAKE_API_KEY": "sk-fake"}
+    with running_gateway(tmp_path, environment):
+        pass  # makes the key, which is shown once
+    with running_gateway(tmp_path, environment) as gateway:
+        pass
+    assert gateway.output == [
+        f"Tuwen serves on {gateway.root_url} (OpenAI base URL: {gateway.base_url})\n",
+        "Stopped.\n",
+    ]
+
+
 def test_busy_port_is_told_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -195,6 +207,7 @@ def test_stream_under_way_is_finished_when_the_gateway_is_told_to_stop(
                 read += next(pieces)
             os.kill(gateway.pid, signal.SIGTERM)
             wait_until_closed(gateway.port)
+            gateway.wait_for_line("^Stopping once the answers under way are finished")
             gate.open()
             read += "".join(pieces)
         assert "second" in read

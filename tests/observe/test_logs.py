@@ -70,6 +70,15 @@ def test_lines_below_the_level_are_dropped() -> None:
     assert not out.getvalue()
 
 
+@pytest.mark.parametrize("library", ["uvicorn.error", "watchfiles.main"])
+def test_libraries_keep_their_every_step_for_debugging(library: str) -> None:
+    for level, heard in (("debug", ["step", "fault"]), ("info", ["fault"]), ("error", [])):
+        out = logging_to("json", level)
+        logging.getLogger(library).info("step")
+        logging.getLogger(library).warning("fault")
+        assert [line["event"] for line in json_lines(out)] == heard
+
+
 def test_second_configuration_replaces_the_first() -> None:
     first, second = logging_to("json"), logging_to("json")
     logging.getLogger("library").warning("once")
