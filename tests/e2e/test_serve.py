@@ -77,11 +77,11 @@ def test_start_and_stop_are_a_line_each(tmp_path: Path, models_file: Path) -> No
     with running_gateway(tmp_path, environment):
         pass  # makes the key, which is shown once
     with running_gateway(tmp_path, environment) as gateway:
-        pass
-    assert gateway.output == [
-        f"Tuwen serves on {gateway.root_url} (OpenAI base URL: {gateway.base_url})\n",
-        "Stopped.\n",
-    ]
+        httpx2.get(gateway.root_url, trust_env=False)  # answered once all is set up
+    started, asked, stopped = gateway.output
+    assert started == f"Tuwen serves on {gateway.root_url} (OpenAI base URL: {gateway.base_url})\n"
+    assert "method=GET path=/ status=404" in asked
+    assert stopped == "Stopped.\n"
 
 
 def test_busy_port_is_told_in_one_line(tmp_path: Path) -> None:
