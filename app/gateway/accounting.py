@@ -12,17 +12,17 @@ from app.config.catalog import Model, Route
 from app.core.clock import Clock
 from app.core.errors import GatewayError
 from app.core.events import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
-from app.core.types import ChatRequest, Detail
-from app.media.tokens import image_tokens, text_tokens
+from app.core.types import ChatRequest
+from app.gateway.estimates import Prompt
+from app.media.tokens import text_tokens
 
 
 @dataclass(slots=True)
 class _Attempt:
-    """What was asked of whom; the last attempt is the one that is booked. Of its pictures, only what estimates need."""
+    """What was asked of whom; the last attempt is the one that is booked."""
 
     route: Route
-    texts: Sequence[str]
-    pictures: Sequence[tuple[int, int, Detail]]
+    prompt: Prompt
     backend_request_id: str | None = None
 
 
@@ -53,10 +53,7 @@ class Meter:
 
     def dispatched(self, route: Route, request: ChatRequest) -> None:
         """A backend is about to be asked: from here on it may bill us."""
-        texts = [message.text for message in request.messages]
-        parts = [part for message in request.messages for part in message.images]
-        pictures = [(part.fitted.width_px, part.fitted.height_px, part.detail) for part in parts]
-        self._attempt = _Attempt(route, texts, pictures)
+        self._attempt = _Attempt(route, Prompt.of(request))
 
     def answered_as(self, backend_request_id: str | None) -> None:
         """The vendor's id of the running attempt."""
@@ -123,13 +120,11 @@ class Meter:
         attempt = self._attempt
         if attempt is None or (self._outcome == "failed" and self._first_event_s is None):
             return None
-        image_count = len(attempt.pictures)
+        image_count = len(attempt.prompt.pictures)
         if self._reported is not None:
             return replace(self._reported, image_count=self._reported.image_count or image_count)
-        seen = sum(image_tokens(self._model.image_tokens, *picture) for picture in attempt.pictures)
-        read = sum(text_tokens(text) for text in attempt.texts)
         return UsageReport(
-            input_tokens=seen + read,
+            input_tokens=attempt.prompt.tokens(self._model.image_tokens),
             output_tokens=text_tokens("".join(self._output)),
             image_count=image_count,
             source="estimated",

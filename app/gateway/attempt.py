@@ -13,10 +13,12 @@ import structlog
 from app.backends.base import Translator
 from app.config.catalog import Model, Route
 from app.core.clock import Clock
-from app.core.errors import BackendError, BackendTimeout, GatewayError, InternalError
+from app.core.errors import BackendError, BackendTimeout, GatewayError, ImageRejected, InternalError
 from app.core.events import Event, Failure, Finish
-from app.core.types import Call, ChatRequest, Context, Frame, ImagePart, ImageRules, ImageSource, Message
+from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
+from app.gateway.estimates import within_context
+from app.gateway.fitting import fitted
 from app.gateway.patience import Patience
 from app.gateway.tailoring import tailor
 from app.media.fit import PictureFitter
@@ -142,9 +144,8 @@ class Attempts:
                     yield events
                     if isinstance(events[-1], Finish):
                         return
-                    patience.extend(
-                        self._clocks.idle_s
-                    )  # after the yield: a caller who reads slowly is not our silence
+                    # after the yield: that a caller reads slowly is not the backend's silence
+                    patience.extend(self._clocks.idle_s)
                 if fault is not None:
                     raise fault
 
@@ -152,7 +153,13 @@ class Attempts:
         """The call that asks for what the caller wants, as far as the route can. Nothing here keeps it: it is large."""
         bound = self._model.max_output_tokens
         wanted, notices = tailor(self._request, route.capabilities, model=route.model, max_output_tokens=bound)
-        request = await self._fitted(wanted, route.capabilities.image_rules)
+        try:
+            async with asyncio.timeout_at(self._deadline_s):
+                request = await fitted(wanted, route.capabilities.image_rules, self._fitter)
+        except TimeoutError as error:
+            words = "The pictures could not be had in time; send them as data URLs, or fewer of them."
+            raise ImageRejected(words, param="messages", code="image_fetch_failed") from error
+        request = within_context(request, self._model)
         call = self._call(translator, request, number)
         self.notices[:] = [*notices, *translator.notices]
         self._meter.dispatched(route, request)
@@ -172,22 +179,6 @@ class Attempts:
             nonce=self._clock.nonce(),
         )
         return translator.call(request, context)
-
-    async def _fitted(self, request: ChatRequest, rules: ImageRules) -> ChatRequest:
-        if not any(message.images for message in request.messages):
-            return request
-        messages = [await self._fitted_message(message, rules) for message in request.messages]
-        return replace(request, messages=tuple(messages))
-
-    async def _fitted_message(self, message: Message, rules: ImageRules) -> Message:
-        if not message.images:
-            return message
-        parts = []
-        for part in message.parts:
-            if isinstance(part, ImagePart) and isinstance(part.image, ImageSource):
-                part = replace(part, image=await self._fitter.fit(part.image, rules))  # noqa: PLW2901 - fitted in place
-            parts.append(part)
-        return replace(message, parts=tuple(parts))
 
 
 @asynccontextmanager

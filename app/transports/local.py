@@ -128,7 +128,8 @@ class OcrEngine:
             self._retirement = None
 
     def _retire(self) -> None:
-        farewell = asyncio.create_task(self.stop())
+        start, self._start = self._start, None  # at once, so that the next picture cannot get the one that leaves
+        farewell = asyncio.create_task(_ended(start))
         self._farewells.add(farewell)
         farewell.add_done_callback(self._farewells.discard)
 
@@ -136,18 +137,23 @@ class OcrEngine:
         """Ends the worker; the next picture starts another."""
         self._keep()
         start, self._start = self._start, None
-        if start is None:
-            return
-        start.cancel()
-        await asyncio.wait([start])
-        if not start.cancelled() and start.exception() is None:
-            await start.result().stop()
+        await _ended(start)
 
     async def aclose(self) -> None:
         """Ends the worker, and waits for one that is on its way out."""
         await self.stop()
         if self._farewells:
             await asyncio.wait(self._farewells)
+
+
+async def _ended(start: asyncio.Task[OcrProcess] | None) -> None:
+    """Ends a worker, or its start."""
+    if start is None:
+        return
+    start.cancel()
+    await asyncio.wait([start])
+    if not start.cancelled() and start.exception() is None:
+        await start.result().stop()
 
 
 class LocalReply(Reply):

@@ -51,6 +51,10 @@ context = 32768
 max_output = 4096
 aliases = ["m-vision", "team/m:latest"]
 
+[models.narrow]
+routes = [{{ backend = "fake", model = "narrow" }}]
+context = 4096
+
 [models.text-only]
 routes = [{{ backend = "blind", model = "text" }}]
 

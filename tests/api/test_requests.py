@@ -85,6 +85,14 @@ def test_wish_beyond_the_models_bound_is_cut_to_it(served: Served, upstream: Ups
     assert sent(upstream)["max_tokens"] == 4096
 
 
+def test_wish_beyond_the_room_left_in_the_context_is_cut_to_it(served: Served, upstream: Upstream) -> None:
+    upstream.answer(openai.answer("ok"), openai.answer("ok"))
+    served.chat("narrow", max_tokens=4000, messages=question(data_url(picture((1000, 1000), "JPEG"))))
+    served.chat("narrow", max_tokens=4000, messages=[{"role": "user", "content": "长" * 9000}])
+    assert 256 < upstream.requests[0].json["max_tokens"] < 4000
+    assert upstream.requests[1].json["max_tokens"] == 256
+
+
 def test_no_wish_leaves_the_length_to_the_model(served: Served, upstream: Upstream) -> None:
     upstream.answer(openai.answer("ok"))
     served.chat()

@@ -115,6 +115,19 @@ def test_answer_that_does_not_end_meets_the_deadline(fake: Upstream, deaf_port: 
     assert json.loads(data[-1])["error"]["code"] == "backend_timeout"
 
 
+def test_pictures_that_do_not_come_in_time_are_the_callers_to_mend(
+    fake: Upstream, deaf_port: int, tmp_path: Path
+) -> None:
+    fake.forget()
+    models = MODELS.format(url=fake.url, deaf=deaf_port)
+    allowed = (f"127.0.0.1/32:{deaf_port}",)
+    with serving(tmp_path, models, fetch_allow=allowed, deadline_s=0.5) as site:
+        part = {"type": "image_url", "image_url": {"url": f"http://127.0.0.1:{deaf_port}/a.png"}}
+        response = site.chat(messages=[{"role": "user", "content": [part]}])
+    assert code_of(response) == (400, "image_fetch_failed")
+    assert fake.requests == []
+
+
 def test_routes_are_tried_in_order_until_one_answers(site: Served, fake: Upstream) -> None:
     fake.answer(openai.error(503), openai.error(429), openai.answer("third time"))
     response = site.chat("three")
