@@ -42,9 +42,14 @@ def configured_catalog() -> Catalog:
     """
     settings = load_settings()
     environment = read_environment()
+    warn_of_mistyped(environment)
+    return load_catalog(CatalogFiles.of(settings.models_file), environment)
+
+
+def warn_of_mistyped(environment: Mapping[str, str]) -> None:
+    """Names variables that look like mistyped settings on stderr."""
     for name, meant in mistyped_variables(environment).items():
         typer.echo(f"{name} is no setting and does nothing; did you mean {meant}?", err=True)
-    return load_catalog(CatalogFiles.of(settings.models_file), environment)
 
 
 def state_in_words(missing_env: Sequence[str]) -> str:

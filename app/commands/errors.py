@@ -40,7 +40,7 @@ class OneLineErrors(TyperGroup):
             typer.echo(str(error), err=True)
             code = error.exit_code if isinstance(error, CommandFailed) else 1
         except OSError as error:  # of a file or an address that was typed: the text names it
-            typer.echo(str(error), err=True)
+            typer.echo(_of_file(error), err=True)
             code = 1
         except typer.Abort:  # a prompt was left
             code = 1
@@ -51,4 +51,11 @@ def _typed_wrongly(error: typer.TyperException) -> str:
     message, context = error.format_message(), getattr(error, "ctx", None)
     if context is None or "\n" in message:  # the help itself, which a bare `tuwen` prints
         return message
-    return f"{message.rstrip('.')}. See '{context.command_path} --help'."
+    message = message.replace("Value error, ", "").rstrip(".")
+    return f"{message}{'' if message.endswith('?') else '.'} See '{context.command_path} --help'."
+
+
+def _of_file(error: OSError) -> str:
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror.lower()}."

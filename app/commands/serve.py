@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import socket
 import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
 
 import uvicorn
@@ -17,6 +19,7 @@ from typing_extensions import override
 
 from app.accounts.keys import KeyMint, first_key
 from app.api.h1_protocol import Http1Protocol
+from app.commands.check import warn_of_mistyped
 from app.commands.errors import CommandFailed
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import read_environment
@@ -29,6 +32,12 @@ from app.store.sql import SqlStore
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MIB = 1024 * 1024
 SAMPLE_PICTURE = "samples/pictures/receipt.jpg"
+_FOREIGN_FOLDER = "in the folder of Tuwen's source or with a JPEG of your own"
+_OTHER_ADDRESS = "Choose an address of this machine with TUWEN_HOST."
+_REMEDIES = {
+    errno.EADDRINUSE: "Stop what uses the port, or choose another with TUWEN_PORT.",
+    errno.EACCES: "Ports below 1024 are the system's; choose another with TUWEN_PORT.",
+}
 _KEEP_ALIVE_S = 75
 """Longer than the idle time of common proxies, so that the proxy closes first and never meets a closed connection."""
 
@@ -41,7 +50,9 @@ def serve(settings: Settings) -> None:
         ConfigError: the catalogue is wrong.
     """
     configure_logging(level=settings.log_level, form=settings.log_format)
-    load_catalog(CatalogFiles.of(settings.models_file), read_environment())  # wrong files are told before all else
+    environment = read_environment()
+    load_catalog(CatalogFiles.of(settings.models_file), environment)  # wrong files are told before all else
+    warn_of_mistyped(environment)
     _keep_large_blocks()
     listener = _listener(settings)
     server = _Server(_config(settings))
@@ -119,11 +130,8 @@ def _listener(settings: Settings) -> socket.socket:
         listener.listen(2048)
     except OSError as error:
         listener.close()
-        reason = os.strerror(error.errno or 0).lower()
-        raise CommandFailed(
-            f"Cannot listen on {settings.host}:{settings.port}: {reason}. "
-            "Stop what uses the port, or choose another with TUWEN_PORT."
-        ) from error
+        reason, remedy = (error.strerror or str(error)).lower(), _REMEDIES.get(error.errno or 0, _OTHER_ADDRESS)
+        raise CommandFailed(f"Cannot listen on {settings.host}:{settings.port}: {reason}. {remedy}") from error
     return listener
 
 
@@ -138,12 +146,14 @@ async def _first_key(settings: Settings) -> str | None:
 
 
 def _welcome(base_url: str, key: str) -> str:
+    beside = Path(SAMPLE_PICTURE).is_file()
+    where = "on the sample picture, in another terminal" if beside else f"in another terminal, {_FOREIGN_FOLDER}"
     return f"""
 Your admin key, shown this once:
 
     {key}
 
-Try it on the sample picture, in another terminal:
+Try it {where}:
 
     printf '{{"model":"local-ocr-vision","stream":true,"messages":[{{"role":"user","content":[{{"type":"image_url",\
 "image_url":{{"url":"data:image/jpeg;base64,%s"}}}}]}}]}}' "$(base64 < {SAMPLE_PICTURE} | tr -d '\\n')" |

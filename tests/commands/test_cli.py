@@ -32,8 +32,9 @@ def assert_failed(result: Result, exit_code: int, *words: str) -> None:
         ("keys create", ("Missing argument", "tuwen keys create --help")),
         ("keys", ()),
         ("serve --port red", ("--port", "integer")),
-        ("usage --by moon", ("moon",)),
-        ("paint", ("No such command",)),
+        ("usage --by moon", ("'--by': 'moon' is not one of 'day', 'model', 'key'. See",)),
+        ("paint", ("No such command 'paint'. See",)),
+        ("aks", ("Did you mean 'ask'? See 'tuwen --help'.",)),
         ("usage --json --csv", ("Choose one",)),
     ],
 )
@@ -74,8 +75,9 @@ def test_records_that_are_no_database_get_one_line(tuwen: Tuwen, data_dir: Path)
         (
             FileNotFoundError(2, "No such file or directory", "a.png"),
             1,
-            "[Errno 2] No such file or directory: 'a.png'\n",
+            "a.png: no such file or directory.\n",
         ),
+        (OSError("no file in sight"), 1, "no file in sight\n"),
         (typer.Abort(), 1, ""),
         (KeyboardInterrupt(), 130, ""),
         (typer.TyperException("told"), 1, "told\n"),

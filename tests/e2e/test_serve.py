@@ -98,6 +98,23 @@ def test_busy_port_is_told_in_one_line(tmp_path: Path) -> None:
     assert "TUWEN_PORT" in lines[0]
 
 
+def test_address_of_another_machine_is_told_with_what_to_change(tmp_path: Path) -> None:
+    environment = {**os.environ, "TUWEN_HOST": "192.0.2.1", "TUWEN_PORT": "0", "TUWEN_DATA_DIR": str(tmp_path)}
+    command = [sys.executable, "-m", "app.cli", "serve"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.fullmatch(r"Cannot listen on 192\.0\.2\.1:0: [a-z ]+\. .* TUWEN_HOST\.\n", done.stderr)
+
+
+def test_start_elsewhere_says_where_the_sample_lies_and_names_mistyped_settings(tmp_path: Path) -> None:
+    environment = {"TUWEN_PROT": "9000"}
+    with running_gateway(tmp_path / "data", environment, cwd=tmp_path) as gateway:
+        gateway.wait_for_line(
+            "^Try it in another terminal, in the folder of Tuwen's source or with a JPEG of your own:$"
+        )
+        gateway.wait_for_line("^TUWEN_PROT is no setting and does nothing; did you mean TUWEN_PORT")
+
+
 def test_wrong_setting_and_wrong_models_are_told_without_a_trace(tmp_path: Path) -> None:
     models = tmp_path / "models.toml"
     models.write_text('[backends.x]\nkind = "openai"\nbse_url = "http://x"\n')

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_ROOT = Path(__file__).parents[2]
 _START_S = 30
 _STOP_S = 20
 
@@ -89,13 +90,14 @@ def wait_until_closed(port: int, timeout_s: float = _STOP_S) -> None:
 
 @contextmanager
 def running_gateway(
-    data_dir: Path, environment: Mapping[str, str], *, prefix: Sequence[str] = ()
+    data_dir: Path, environment: Mapping[str, str], *, prefix: Sequence[str] = (), cwd: Path | None = None
 ) -> Iterator[RunningGateway]:
     """Starts `tuwen serve` on a free port; stops it as a supervisor would.
 
     Args:
         environment: settings and secrets beyond the port and the data folder; nothing of ours leaks in beside them.
         prefix: words before the command, as `taskset -c 0`.
+        cwd: where it starts, with the `.env` and `models.local.toml` that lie there; `None`: here.
     """
     inherited = {
         name: value
@@ -105,7 +107,8 @@ def running_gateway(
     settings = {"TUWEN_PORT": "0", "TUWEN_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1", **environment}
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "app.cli", "serve"],
-        env={**inherited, **settings},
+        cwd=cwd,
+        env={**inherited, "PYTHONPATH": str(_ROOT), **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
