@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol, deaf to offers of HTTP/2 in clear text, and with a bound on heads.
+"""uvicorn's HTTP/1.1 protocol: deaf to offers of HTTP/2 in clear text, with a bound on heads, and errors as ours are.
 
 Java's HttpClient offers `Upgrade: h2c` with its first request. A server may ignore an offer (RFC 9110, section 7.8),
 but httptools takes it as accepted and stops before the body. So the offer is struck before the parser sees it.
@@ -10,9 +10,14 @@ connection could fill the memory.
 from __future__ import annotations
 
 import re
+import secrets
 
+import msgspec
 from typing_extensions import override
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.api.errors import error_object
+from app.core.errors import InvalidRequest
 
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
@@ -35,7 +40,22 @@ class Http1Protocol(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("The head of the request is too large.")
+            self.send_400_response("its head is larger than 64 KiB.")
+
+    @override
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP request. It never became a request of the app, so what the edge adds stands here."""
+        body = msgspec.json.encode(error_object(InvalidRequest(f"The request could not be read: {msg}")))
+        lines = [
+            b"HTTP/1.1 400 Bad Request",
+            b"content-type: application/json",
+            b"content-length: %d" % len(body),
+            b"access-control-allow-origin: *",
+            b"x-request-id: " + secrets.token_hex(12).encode(),
+            b"connection: close",
+        ]
+        self.transport.write(b"\r\n".join(lines) + _END_OF_HEAD + body)
+        self.transport.close()
 
     @override
     def on_headers_complete(self) -> None:

@@ -52,3 +52,13 @@ def test_long_head_and_long_body_pass(served: Served, upstream: Upstream) -> Non
     last = head(served, f"X-Long: {'a' * 30_000}", "Connection: close", f"Content-Length: {len(BODY)}") + BODY
     answers = said_to(served, first[:20_000], first[20_000:] + last[:20_000], last[20_000:])
     assert answers.count(b"HTTP/1.1 200 OK") == 2
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"POST /v1/models HTTP/9.9\r\n\r\n", b"hello\r\n\r\n"]
+)
+def test_what_is_no_request_gets_an_error_object_too(served: Served, nonsense: bytes) -> None:
+    header, _, body = said_to(served, nonsense).partition(b"\r\n\r\n")
+    assert header.startswith(b"HTTP/1.1 400 ")
+    assert b"access-control-allow-origin: *" in header
+    assert set(json.loads(body)["error"]) == {"message", "type", "param", "code"}
