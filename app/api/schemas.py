@@ -76,6 +76,7 @@ class Message(Struct):
 
 class StreamOptions(Struct):
     include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Function(Struct):
@@ -90,13 +91,13 @@ class Tool(Struct):
     function: Function | None = None
 
 
-class ToolChoiceFunction(Struct):
+class FunctionName(Struct):
     name: str
 
 
 class NamedToolChoice(Struct):
     type: str
-    function: ToolChoiceFunction | None = None
+    function: FunctionName | None = None
 
 
 class ResponseFormat(Struct):
@@ -135,3 +136,8 @@ class ChatBody(Struct):
     prediction: dict[str, Any] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    audio: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    functions: Annotated[list[Function], Meta(max_length=MAX_TOOLS)] | None = None
+    function_call: Literal["none", "auto"] | FunctionName | None = None
