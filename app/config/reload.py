@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from app.config.errors import ConfigError
 
 _Stamp: TypeAlias = tuple[int, int, int] | None
 
+_STDIN = 0
 _SETTLE_MS = 200  # editors write a file in several steps
 
 
@@ -65,7 +67,10 @@ class CatalogHolder:
         self._on_reload(catalog)
 
     async def watch(self) -> None:
-        """Reloads on SIGHUP and when a file changes, is replaced, appears or goes; runs until cancelled."""
+        """Reloads on SIGHUP and when a file changes, is replaced, appears or goes; runs until cancelled.
+
+        The SIGHUP of a terminal that goes away ends the process in order instead.
+        """
         with _on_hangup(self.reload):
             async for _ in self._occasions():
                 if self._look() != self._stamps:
@@ -100,10 +105,19 @@ def _stamp(file: Path) -> _Stamp:
 
 @contextmanager
 def _on_hangup(action: Callable[[], None]) -> Iterator[None]:
-    loop, ours = asyncio.get_running_loop(), False
+    loop, ours, attended = asyncio.get_running_loop(), False, os.isatty(_STDIN)
+
+    def hung_up() -> None:
+        if attended and not os.isatty(
+            _STDIN
+        ):  # the window was closed: nobody asks for a reload, we must not stay behind
+            os.kill(os.getpid(), signal.SIGTERM)
+        else:
+            action()
+
     # Windows has no SIGHUP, and a loop outside the main thread gets no signals; changed files are seen all the same
     with suppress(AttributeError, NotImplementedError, RuntimeError, ValueError):
-        loop.add_signal_handler(signal.SIGHUP, action)
+        loop.add_signal_handler(signal.SIGHUP, hung_up)
         ours = True
     try:
         yield

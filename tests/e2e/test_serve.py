@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import signal
 import socket
@@ -229,6 +230,19 @@ def test_stream_under_way_is_finished_when_the_gateway_is_told_to_stop(
             read += "".join(pieces)
         assert "second" in read
         assert "[DONE]" in read
+        assert gateway.process.wait(timeout=15) == 0
+
+
+def test_gateway_goes_with_the_terminal_it_was_started_in(tmp_path: Path, models_file: Path) -> None:
+    ours, its = pty.openpty()
+    environment = {"TUWEN_MODELS_FILE": str(models_file), "FAKE_API_KEY": "sk-fake"}
+    with running_gateway(tmp_path, environment, stdin=its) as gateway:
+        os.close(its)
+        httpx2.get(gateway.root_url, trust_env=False)  # answered once all is set up
+        os.kill(gateway.pid, signal.SIGHUP)  # with the terminal there, it is a wish
+        gateway.wait_for_line("models reloaded")
+        os.close(ours)
+        os.kill(gateway.pid, signal.SIGHUP)
         assert gateway.process.wait(timeout=15) == 0
 
 

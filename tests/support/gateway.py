@@ -90,7 +90,12 @@ def wait_until_closed(port: int, timeout_s: float = _STOP_S) -> None:
 
 @contextmanager
 def running_gateway(
-    data_dir: Path, environment: Mapping[str, str], *, prefix: Sequence[str] = (), cwd: Path | None = None
+    data_dir: Path,
+    environment: Mapping[str, str],
+    *,
+    prefix: Sequence[str] = (),
+    cwd: Path | None = None,
+    stdin: int = subprocess.DEVNULL,
 ) -> Iterator[RunningGateway]:
     """Starts `tuwen serve` on a free port; stops it as a supervisor would.
 
@@ -98,6 +103,7 @@ def running_gateway(
         environment: settings and secrets beyond the port and the data folder; nothing of ours leaks in beside them.
         prefix: words before the command, as `taskset -c 0`.
         cwd: where it starts, with the `.env` and `models.local.toml` that lie there; `None`: here.
+        stdin: a file descriptor it gets as its own, as of a terminal.
     """
     inherited = {
         name: value
@@ -108,6 +114,7 @@ def running_gateway(
     process = subprocess.Popen(
         [*prefix, sys.executable, "-m", "app.cli", "serve"],
         cwd=cwd,
+        stdin=stdin,
         env={**inherited, "PYTHONPATH": str(_ROOT), **settings},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
