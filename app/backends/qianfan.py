@@ -49,7 +49,7 @@ FLAGS = ProviderFlags(
     stop_max=4,
     stop_max_chars=20,
     extra=frozenset(
-        {"penalty_score", "repetition_penalty", "web_search", "enable_thinking", "thinking_budget", "metadata"}
+        {"penalty_score", "repetition_penalty", "web_search", "enable_thinking", "thinking_budget"}
         | {"thinking_strategy", "reasoning_effort"}
     ),
 )
