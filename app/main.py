@@ -23,7 +23,7 @@ from app.api.middleware import Edge
 from app.api.openapi import describe_chat
 from app.config.catalog import Catalog
 from app.config.catalog_file import CatalogFiles, load_catalog
-from app.config.environment import read_environment
+from app.config.environment import DOTENV, read_environment
 from app.config.reload import CatalogHolder
 from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
@@ -134,7 +134,7 @@ def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> Catalog
     files = CatalogFiles.of(settings.models_file)
     return CatalogHolder(
         lambda: view(load_catalog(files, read_environment())),
-        files=(files.built_in, files.operator),
+        files=(files.built_in, files.operator, DOTENV),
         on_reload=taken,
         on_refused=refused,
     )

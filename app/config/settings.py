@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from app.config.environment import DOTENV
+from app.config.environment import DOTENV, read_environment
 from app.config.errors import ConfigError
 from app.config.problems import plain_words
 
@@ -132,14 +132,14 @@ def load_settings(**overrides: Any) -> Settings:
         overrides: values that win over both, as from the command line.
 
     Raises:
-        ConfigError: a value is wrong, one line for each, which names the variable; or `.env` cannot be read.
+        ConfigError: a value is wrong, one line for each, which names the variable; or `.env` cannot be
+            read.
     """
+    read_environment()  # for what may be wrong with the file itself
     try:
         return Settings(**overrides)
     except ValidationError as failure:
         raise ConfigError("\n".join(_line(error) for error in failure.errors(include_url=False))) from failure
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{DOTENV}: cannot be read: {error}") from error
 
 
 def mistyped_variables(environ: Mapping[str, str]) -> Mapping[str, str]:

@@ -166,3 +166,12 @@ def test_a_file_that_is_no_text_is_told() -> None:
         read_environment()
     with pytest.raises(ConfigError, match=r"^\.env: cannot be read: "):
         load_settings()
+
+
+@pytest.mark.parametrize("line", ["KEY_B: secret", 'KEY_B="secret', "my secret key"])
+def test_a_line_that_sets_nothing_is_told_by_its_number(line: str, caplog: pytest.LogCaptureFixture) -> None:
+    Path(".env").write_text(f"# mine\nKEY_A=1\n\n{line}\nKEY_C=3\n", encoding="utf-8")
+    for read in (read_environment, load_settings):
+        with pytest.raises(ConfigError, match=r"^\.env:4: must be NAME=value$"):
+            read()
+    assert not caplog.records

@@ -151,6 +151,15 @@ def test_changed_models_file_is_taken_while_serving(own: tuple[Path, dict[str, s
         assert "openai-vision" not in listed(client)
 
 
+def test_key_written_into_dotenv_is_taken_while_serving(tmp_path: Path, models_file: Path) -> None:
+    environment = {"TUWEN_MODELS_FILE": str(models_file), "FAKE_API_KEY": ""}
+    with running_gateway(tmp_path / "data", environment, cwd=tmp_path) as gateway, client_of(gateway) as client:
+        assert "openai-vision" not in listed(client)
+        (tmp_path / ".env").write_text("FAKE_API_KEY=sk-fake\n")
+        gateway.wait_for_line("models reloaded")
+        assert "openai-vision" in listed(client)
+
+
 def test_wrong_models_file_leaves_the_old_one_in_use(own: tuple[Path, dict[str, str]], fake: Upstream) -> None:
     models, environment = own
     with running_gateway(models.parent / "data", environment) as gateway, client_of(gateway) as client:
