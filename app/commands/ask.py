@@ -59,7 +59,7 @@ def ask(arguments: Sequence[str], question: Question, options: AskOptions) -> No
     _check(options, batch=batch)
     settings = _settings()
     work = _ask_each(named, question, options, settings) if batch else _ask_once(named, question, options, settings)
-    _run(work)
+    _run(work, [picture.name for picture in named.pictures])
 
 
 def _check(options: AskOptions, *, batch: bool) -> None:
@@ -80,11 +80,11 @@ def _settings() -> Settings:
         raise CommandFailed(str(error).splitlines()[0], exit_code=2) from error
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, None], pictures: Sequence[str]) -> None:
     try:
         asyncio.run(work)
     except AskFailed as error:
-        raise CommandFailed(str(error), exit_code=2 if error.mistaken else 1) from error
+        raise CommandFailed(str(error.naming(pictures)), exit_code=2 if error.mistaken else 1) from error
     except KeyboardInterrupt:
         raise CommandFailed("Stopped.", exit_code=INTERRUPTED) from None
 

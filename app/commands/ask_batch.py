@@ -89,7 +89,7 @@ class Batch:
         except AskFailed as failure:
             if failure.mistaken:
                 raise
-            self._keep(error_record(picture, self._question, str(failure)))
+            self._keep(error_record(picture, self._question, str(failure.naming([picture.name]))))
             self.tally.failed += 1
         else:
             self._keep(answer_record(picture, loaded, self._question, told))

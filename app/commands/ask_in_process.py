@@ -95,7 +95,9 @@ class InProcessAsker(Asker):
 
 def chat_request(question: Question, picture_urls: Sequence[str], *, stream: bool) -> ChatRequest:
     """The request in the gateway's words."""
-    pictures = [ImagePart(ImageSource(url, f"picture {number}")) for number, url in enumerate(picture_urls, 1)]
+    pictures = [
+        ImagePart(ImageSource(url, f"messages[0].content[{at}].image_url.url")) for at, url in enumerate(picture_urls)
+    ]
     return ChatRequest(
         model=question.model,
         messages=(Message("user", (*pictures, TextPart(question.text))),),

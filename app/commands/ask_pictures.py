@@ -62,8 +62,9 @@ class Picture:
         data = self._bytes()
         if not data:
             raise AskFailed(f"{self.name}: it is empty.")
-        kind = mimetypes.guess_type(self.name)[0] or "application/octet-stream"
-        url = f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
+        kind = mimetypes.guess_type(self.name)[0] or ""
+        label = kind if kind.startswith("image/") else "application/octet-stream"  # the bytes decide what it is
+        url = f"data:{label};base64,{base64.b64encode(data).decode('ascii')}"
         return LoadedPicture(url, hashlib.sha256(data).hexdigest())
 
     def _bytes(self) -> bytes:

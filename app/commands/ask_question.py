@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,6 +12,7 @@ from app.core.money import format_yuan
 
 ShowText = Callable[[str], None]
 
+_PLACE = re.compile(r"(?:The picture in )?messages\[0\]\.content\[(\d{1,4})\]\.image_url\.url")
 _MISTAKEN_CODES = frozenset({"invalid_api_key", "model_not_found", "permission_denied"})
 
 
@@ -80,8 +82,22 @@ class AskFailed(Exception):
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
+        self.code = code
         self.mistaken = code in _MISTAKEN_CODES
         """Whether every other question would fail in the same way: a wrong key, a wrong model."""
+
+    def naming(self, pictures: Sequence[str]) -> AskFailed:
+        """The same, with the pictures' own names where a gateway says where they stand in the request.
+
+        Args:
+            pictures: all that were asked about, in their order.
+        """
+
+        def name(place: re.Match[str]) -> str:
+            at = int(place[1])
+            return pictures[at] if at < len(pictures) else place[0]
+
+        return AskFailed(_PLACE.sub(name, str(self)), code=self.code)
 
 
 class Asker(Protocol):

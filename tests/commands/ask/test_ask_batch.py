@@ -192,6 +192,15 @@ def test_broken_picture_is_told_by_its_name(lab: Lab, gateway: ScriptedGateway) 
     assert "1 answered, 1 failed" in ended.err
 
 
+def test_picture_that_is_refused_is_told_by_its_name(lab: Lab, gateway: ScriptedGateway) -> None:
+    lab.picture("album/bad.png")
+    place = "messages[0].content[0].image_url.url"
+    gateway.answer(openai.error(400, message=f"The picture in {place} is in a format that is not taken."))
+    ended = lab.ask("album")
+    assert "\nalbum/bad.png is in a format that is not taken.\n" in ended.err
+    assert lab.lines()[0]["error"] == "album/bad.png is in a format that is not taken."
+
+
 def test_answers_of_something_else_are_not_added_to(lab: Lab, gateway: ScriptedGateway) -> None:
     lab.picture("cat.png")
     for content in ("my notes", "my notes\n", '{"a": 1}\n{"pict'):

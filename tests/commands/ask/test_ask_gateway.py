@@ -132,6 +132,16 @@ def test_fault_is_one_line(lab: Lab, gateway: ScriptedGateway, reply: Reply, cod
     assert_failed(lab.ask("cat.png"), code, word)
 
 
+def test_picture_at_fault_is_called_by_its_name(lab: Lab, gateway: ScriptedGateway) -> None:
+    lab.picture("cat.png")
+    lab.picture("dog.png")
+    place = "messages[0].content[{}].image_url.url"
+    gateway.answer(openai.error(400, message=f"The picture in {place.format(1)} is cut short."))
+    assert_failed(lab.ask("cat.png", "dog.png", "--together"), 1, "dog.png is cut short.")
+    gateway.answer(openai.error(400, message=f"`{place.format(0)}` and {place.format(7)} are wrong."))
+    assert_failed(lab.ask("cat.png"), 1, f"`cat.png` and {place.format(7)} are wrong.")
+
+
 def test_answer_that_breaks_off_is_shown_and_called_a_failure(lab: Lab, gateway: ScriptedGateway) -> None:
     lab.picture("cat.png")
     begun = openai.stream("half an ans").steps[:2]
