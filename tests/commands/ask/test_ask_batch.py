@@ -138,7 +138,7 @@ def test_picture_that_moved_is_known_by_what_it_shows(
 ) -> None:
     lab.ask("album")
     (lab.folder / "album").rename(lab.folder / "moved")
-    ended = lab.ask("moved", "--json")
+    ended = lab.ask("moved", "--json", "--jobs", "1")
     assert len(gateway.questions) == len(album)
     assert [record["picture"] for record in ended.records] == ["moved/a.png", "moved/b.png", "moved/c.png"]
 
