@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway import RunningGateway
+from tests.support.gateway import RunningGateway, free_port
 
 ROOT = Path(__file__).parents[2]
 CLIENTS = ROOT / "samples/clients"
@@ -38,9 +38,13 @@ def command(request: pytest.FixtureRequest) -> list[str | Path]:
 
 
 def ask(gateway: RunningGateway, command: list[str | Path], *, key: str) -> subprocess.CompletedProcess[str]:
+    return run([*command, PICTURE, 'What does "it" say?'], base_url=gateway.base_url, key=key)
+
+
+def run(command: list[str | Path], *, base_url: str, key: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*command, PICTURE, 'What does "it" say?'],
-        env={**os.environ, "TUWEN_BASE_URL": gateway.base_url, "TUWEN_API_KEY": key, "GOTOOLCHAIN": "local"},
+        command,
+        env={**os.environ, "TUWEN_BASE_URL": base_url, "TUWEN_API_KEY": key, "GOTOOLCHAIN": "local"},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -61,3 +65,18 @@ def test_a_sample_with_a_wrong_key_says_so_and_fails(gateway: RunningGateway, co
     assert "401" in done.stderr
     assert "key" in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [([], "usage: "), (["no-such.jpg", "What?"], "no-such.jpg"), ([PICTURE, "What?"], "")],
+    ids=["no picture named", "picture missing", "no gateway"],
+)
+def test_a_sample_used_wrongly_says_so_in_one_line(
+    command: list[str | Path], arguments: list[str | Path], word: str
+) -> None:
+    done = run([*command, *arguments], base_url=f"http://127.0.0.1:{free_port()}/v1", key="sk-tw-x")
+    assert done.returncode != 0
+    assert done.stdout == ""
+    told = [line for line in done.stderr.splitlines() if not line.startswith("exit status")]  # which `go run` adds
+    assert [word in line for line in told] == [True], done.stderr

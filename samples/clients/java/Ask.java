@@ -4,22 +4,42 @@
 //
 // Java's own library has no JSON; what little is needed is written below. A real program would use Jackson or Gson.
 
+import java.io.IOException;
 import java.io.PrintStream;
+import java.net.ConnectException;
 import java.net.URI;
 import java.net.http.HttpClient;
 import java.net.http.HttpRequest;
 import java.net.http.HttpResponse;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.util.Base64;
 import java.util.Iterator;
 import java.util.stream.Stream;
 
 public class Ask {
+    private static final String BASE_URL =
+        System.getenv().getOrDefault("TUWEN_BASE_URL", "http://127.0.0.1:8000/v1");
     private static final PrintStream OUT = new PrintStream(System.out, true, StandardCharsets.UTF_8);
 
-    public static void main(String[] args) throws Exception {
+    public static void main(String[] args) throws InterruptedException {
+        if (args.length < 2) {
+            fail("usage: java Ask.java PICTURE QUESTION [MODEL]");
+        }
+        try {
+            ask(args);
+        } catch (NoSuchFileException missing) {
+            fail("no such file: " + missing.getMessage());
+        } catch (ConnectException refused) {
+            fail("nothing answers at " + BASE_URL);
+        } catch (IOException failure) {
+            fail(failure.toString());
+        }
+    }
+
+    private static void ask(String[] args) throws IOException, InterruptedException {
         String model = args.length > 2 ? args[2] : "local-ocr-vision";
         String data = Base64.getEncoder().encodeToString(Files.readAllBytes(Path.of(args[0])));
         // Tuwen looks at the bytes, so the label need not fit.
@@ -28,8 +48,7 @@ public class Ask {
                 {"type": "text", "text": %s},
                 {"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,%s"}}]}]}
             """.formatted(quoted(model), quoted(args[1]), data);
-        String baseUrl = System.getenv().getOrDefault("TUWEN_BASE_URL", "http://127.0.0.1:8000/v1");
-        HttpRequest request = HttpRequest.newBuilder(URI.create(baseUrl + "/chat/completions"))
+        HttpRequest request = HttpRequest.newBuilder(URI.create(BASE_URL + "/chat/completions"))
             .header("Content-Type", "application/json")
             .header("Authorization", "Bearer " + System.getenv("TUWEN_API_KEY"))
             .POST(HttpRequest.BodyPublishers.ofString(body))
@@ -39,13 +58,17 @@ public class Ask {
         try (Stream<String> lines = response.body()) {
             if (response.statusCode() != 200) {
                 String refusal = String.join("", lines.toList());
-                System.err.println(response.statusCode() + ": " + stringField(refusal, "message"));
-                System.exit(1);
+                fail(response.statusCode() + ": " + stringField(refusal, "message"));
             }
             if (!printAnswer(lines.iterator())) {
                 System.exit(1);
             }
         }
+    }
+
+    private static void fail(String message) {
+        System.err.println(message);
+        System.exit(1);
     }
 
     private static boolean printAnswer(Iterator<String> lines) {

@@ -5,31 +5,38 @@
 import { readFile } from "node:fs/promises";
 
 const [picture, question, model = "local-ocr-vision"] = process.argv.slice(2);
-const baseUrl = process.env.TUWEN_BASE_URL ?? "http://127.0.0.1:8000/v1";
-const data = (await readFile(picture)).toString("base64");
-
-const response = await fetch(`${baseUrl}/chat/completions`, {
-  method: "POST",
-  headers: { "Content-Type": "application/json", Authorization: `Bearer ${process.env.TUWEN_API_KEY}` },
-  body: JSON.stringify({
-    model,
-    stream: true,
-    messages: [
-      {
-        role: "user",
-        content: [
-          { type: "text", text: question },
-          // Tuwen looks at the bytes, so the label need not fit.
-          { type: "image_url", image_url: { url: `data:image/jpeg;base64,${data}` } },
-        ],
-      },
-    ],
-  }),
-});
-if (!response.ok) {
-  fail(`${response.status}: ${(await response.json()).error.message}`);
+if (question === undefined) {
+  fail("usage: node ask.mjs PICTURE QUESTION [MODEL]");
 } else {
-  await printAnswer(response.body);
+  await ask().catch((error) => fail(error.cause?.message ?? error.message));
+}
+
+async function ask() {
+  const baseUrl = process.env.TUWEN_BASE_URL ?? "http://127.0.0.1:8000/v1";
+  const data = (await readFile(picture)).toString("base64");
+  const response = await fetch(`${baseUrl}/chat/completions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Authorization: `Bearer ${process.env.TUWEN_API_KEY}` },
+    body: JSON.stringify({
+      model,
+      stream: true,
+      messages: [
+        {
+          role: "user",
+          content: [
+            { type: "text", text: question },
+            // Tuwen looks at the bytes, so the label need not fit.
+            { type: "image_url", image_url: { url: `data:image/jpeg;base64,${data}` } },
+          ],
+        },
+      ],
+    }),
+  });
+  if (!response.ok) {
+    fail(`${response.status}: ${(await response.json()).error.message}`);
+  } else {
+    await printAnswer(response.body);
+  }
 }
 
 async function printAnswer(body) {
