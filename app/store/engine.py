@@ -67,7 +67,7 @@ def prepare_file(path: Path, engine: Engine, *, tries: int = _WAL_TRIES) -> None
         with engine.begin() as connection:
             prepare(connection)
     except OSError as error:
-        raise StoreUnusable(f"{path} cannot be used: {error.strerror}.") from error
+        raise StoreUnusable.at(path, error) from error
     except (sqlite3.DatabaseError, DatabaseError) as error:
         raise StoreUnusable(f"{path} cannot be used: {getattr(error, 'orig', error)}.") from error
 

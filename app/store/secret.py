@@ -33,7 +33,7 @@ def server_secret(data_dir: Path, configured: str | None) -> bytes:
     try:
         secret = path.read_bytes() if path.exists() else _create(path)
     except OSError as error:
-        raise StoreUnusable(f"{path} cannot be used: {error.strerror}.") from error
+        raise StoreUnusable.at(path, error) from error
     if len(secret) != _SECRET_BYTES:
         raise StoreUnusable(
             f"{path} is damaged: it holds {len(secret)} bytes, not {_SECRET_BYTES}. Restore it from a backup; "

@@ -56,7 +56,9 @@ async def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 async def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
-    assert "exists" in await refusal(tmp_path / "data" / "tuwen.db")
+    told = await refusal(tmp_path / "data" / "tuwen.db")
+    assert "cannot be used: file exists." in told
+    assert told.endswith("TUWEN_DATA_DIR.")
 
 
 async def test_file_whose_log_cannot_be_written_is_refused(tmp_path: Path) -> None:

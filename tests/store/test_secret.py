@@ -51,5 +51,5 @@ def test_damaged_secret_is_refused_with_the_remedy(tmp_path: Path) -> None:
 
 def test_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where the folder should be")
-    with pytest.raises(StoreUnusable, match="cannot be used"):
+    with pytest.raises(StoreUnusable, match=r"data/secret cannot be used: file exists\. .*TUWEN_DATA_DIR\.$"):
         server_secret(tmp_path / "data", None)
