@@ -12,9 +12,9 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 .PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-run: $(VENV)/.ready-run  ## start the gateway on http://127.0.0.1:8000, setting it up the first time
+run: $(VENV)/.ready-run  ## start the gateway, setting it up the first time
 	@$(BIN)/tuwen serve
 
 test: $(VENV)/.ready-test  ## run the whole suite; ARGS="-k picture" narrows it
@@ -57,7 +57,7 @@ lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashe
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
 	@$(BIN)/python -m tests.bench.ocr_accuracy
 
-bench: $(VENV)/.ready-test  ## CPU, rates and memory beside nginx; TOOLS=folder with loadgen.c and fake_upstream.c
+bench: $(VENV)/.ready-test  ## CPU, rates, memory beside nginx; TOOLS=folder of loadgen.c
 	@[ -f "$(TOOLS)/loadgen.c" ] || { echo "make bench needs TOOLS=folder, where loadgen.c, fake_upstream.c and mkbody.py lie"; exit 1; }
 	@$(BIN)/python -m tests.bench.side_by_side "$(TOOLS)" $(ARGS)
 

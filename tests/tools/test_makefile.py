@@ -80,6 +80,12 @@ def test_make_alone_lists_the_targets(project: Path) -> None:
     assert {"run", "test", "check", "fmt", "lock"} <= set(listed)
 
 
+def test_targets_stand_in_two_columns_that_fit_a_terminal() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert max(map(len, listed)) <= 80
+    assert all(line[13] == " " != line[14] for line in listed)
+
+
 @pytest.mark.parametrize("name", PINNED)
 def test_every_pinned_package_has_a_version_and_a_hash_and_no_address(name: str) -> None:
     text = (ROOT / name).read_text()
