@@ -80,8 +80,8 @@ def test_make_alone_lists_the_targets(project: Path) -> None:
     assert {"run", "test", "check", "fmt", "lock"} <= set(listed)
 
 
-def test_targets_stand_in_two_columns_that_fit_a_terminal() -> None:
-    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+def test_targets_stand_in_two_columns_that_fit_a_terminal(project: Path) -> None:
+    listed = make(project, "help")
     assert max(map(len, listed)) <= 80
     assert all(line[13] == " " != line[14] for line in listed)
 
