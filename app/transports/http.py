@@ -111,7 +111,11 @@ class HttpReply(Reply):
     async def _events(self, data: bytes) -> AsyncGenerator[Sequence[Frame], None]:
         decoder = SseDecoder(self._max_event_bytes)
         readany = self._content.readany
+        left_bytes = self._max_body_bytes
         while data:
+            left_bytes -= len(data)
+            if left_bytes < 0:
+                raise self._broken("the stream is over the bound", retryable=False)
             if batch := decoder.feed(data):
                 yield batch
             data = await readany()
@@ -119,12 +123,14 @@ class HttpReply(Reply):
             yield batch
 
     async def _whole(self, first: bytes) -> bytes:
-        pieces, size = [first], len(first)
-        while data := await self._content.readany():
+        pieces: list[bytes] = []
+        size, data = 0, first
+        while data:
             size += len(data)
             if size > self._max_body_bytes:
                 raise self._broken("the body is over the bound", retryable=False)
             pieces.append(data)
+            data = await self._content.readany()
         body = b"".join(pieces)
         if not body.strip():
             raise self._broken("empty body", retryable=True)
@@ -141,7 +147,7 @@ class HttpTransport(Transport):
 
     Args:
         max_event_bytes: bound on one server-sent event.
-        max_body_bytes: bound on a body that is not a stream.
+        max_body_bytes: bound on a whole body, streamed or not.
     """
 
     def __init__(self, *, max_event_bytes: int = 4 * 1024 * 1024, max_body_bytes: int = 32 * 1024 * 1024) -> None:

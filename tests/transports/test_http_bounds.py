@@ -1,0 +1,63 @@
+"""How much of a backend's answer is taken, over a socket."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from app.core.errors import BackendProtocolError
+from app.core.types import HttpCall
+from app.transports.http import HttpTransport
+from tests.fakes import openai
+from tests.fakes.http import Gate, Reply
+from tests.fakes.upstream import Upstream
+
+EVENT = openai.event({"choices": [{"index": 0, "delta": {"content": "word " * 20}}]})
+
+
+@pytest.fixture
+async def transport() -> AsyncIterator[HttpTransport]:
+    transport = HttpTransport(max_event_bytes=4 * len(EVENT), max_body_bytes=16 * len(EVENT))
+    yield transport
+    await transport.aclose()
+
+
+async def frames_of(transport: HttpTransport, reply: Reply) -> int:
+    """How many frames came until the end, or until the test fails."""
+    count = 0
+    async with Upstream() as up:
+        up.answer(reply)
+        call = HttpCall("POST", up.url, {}, b"{}")
+        async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
+            async for batch in opened.frames():
+                count += len(batch)
+    return count
+
+
+async def test_stream_within_the_bound_is_read_to_its_end(transport: HttpTransport) -> None:
+    assert await frames_of(transport, Reply(200, openai.SSE, [EVENT] * 16)) == 16
+
+
+async def test_stream_that_never_ends_is_left_at_the_bound(transport: HttpTransport) -> None:
+    with pytest.raises(BackendProtocolError) as caught:
+        await frames_of(transport, Reply(200, openai.SSE, [EVENT] * 17 + [Gate()]))
+    assert caught.value.detail == "the stream is over the bound"
+    assert not caught.value.retryable
+
+
+async def test_comments_count_towards_the_bound_too(transport: HttpTransport) -> None:
+    with pytest.raises(BackendProtocolError, match="not an answer"):
+        await frames_of(transport, Reply(200, openai.SSE, [b": ping\n\n" * 1000, Gate()]))
+
+
+async def test_single_event_over_its_bound_is_not_gathered(transport: HttpTransport) -> None:
+    with pytest.raises(BackendProtocolError) as caught:
+        await frames_of(transport, Reply(200, openai.SSE, [b"data: " + b"a" * (5 * len(EVENT)), Gate()]))
+    assert caught.value.detail == "an event is over the bound"
+
+
+async def test_whole_body_over_the_bound_is_not_gathered(transport: HttpTransport) -> None:
+    with pytest.raises(BackendProtocolError) as caught:
+        await frames_of(transport, Reply(200, {}, [b"{" + b" " * (17 * len(EVENT)), Gate()]))
+    assert caught.value.detail == "the body is over the bound"
