@@ -138,8 +138,7 @@ class Attempts:
     ) -> AsyncGenerator[Sequence[Event], None]:
         async with aclosing(reply.frames()) as frames:
             while True:
-                batch = await patience.wait(anext(frames, None))
-                events, fault = _decoded(translator, batch)
+                events, fault = await _next_events(frames, translator, patience)
                 if events:
                     yield events
                     if isinstance(events[-1], Finish):
@@ -188,6 +187,20 @@ async def _opened(opening: AbstractAsyncContextManager[Reply], patience: Patienc
         yield reply
     finally:
         await opening.__aexit__(None, None, None)
+
+
+async def _next_events(
+    frames: AsyncIterator[Sequence[Frame]], translator: Translator, patience: Patience
+) -> tuple[list[Event], GatewayError | None]:
+    """What the next read holds, as `_decoded` gives it. A backend that has said why it finished has answered in full,
+    though it then falls silent or breaks the connection: what it still owes is its usage."""
+    try:
+        return _decoded(translator, await patience.wait(anext(frames, None)))
+    except (TimeoutError, BackendError):
+        events, fault = _decoded(translator, None)
+        if fault is not None:
+            raise
+        return events, None
 
 
 def _decoded(translator: Translator, frames: Sequence[Frame] | None) -> tuple[list[Event], GatewayError | None]:

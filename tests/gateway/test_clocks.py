@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from tests.fakes import openai
-from tests.fakes.http import Gate, Reply
+from tests.fakes.http import Cut, Gate, Reply, Step
 from tests.fakes.upstream import Upstream
 from tests.support.server import Served, events_of, serving
 
@@ -95,6 +95,21 @@ def test_silence_after_text_ends_the_stream_with_an_error(site: Served, fake: Up
     assert data[-1]["error"]["code"] == "backend_timeout"
     fake.requests[0].wait_closed()
     assert site.booked(response).outcome == "failed"
+
+
+@pytest.mark.parametrize("then", [Gate(), Cut(), Cut(reset=True)], ids=["silence", "an end", "a reset"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_answer_that_said_it_is_finished_is_whole_whatever_comes_then(
+    site: Served, fake: Upstream, stream: bool, then: Step
+) -> None:
+    finished = openai.stream("all of it").steps[:3]
+    fake.answer(Reply(200, openai.SSE, [*finished, Gate() if isinstance(then, Gate) else then]))
+    response = site.chat(stream=stream)
+    assert '"finish_reason":"stop"' in response.text
+    assert "all of it" in response.text
+    assert "error" not in response.text
+    booked = site.booked(response)
+    assert (booked.outcome, booked.usage_source) == ("finished", "estimated")
 
 
 def test_connection_that_is_taken_and_left_is_a_timeout(site: Served) -> None:
