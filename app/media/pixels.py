@@ -98,7 +98,9 @@ class Decoding:
     def __init__(self, container: Container) -> None:
         self._container = container
         with pillow_errors():
-            self._image: PIL.Image.Image = PIL.Image.open(io.BytesIO(container.clean), formats=(container.format,))
+            opened = PIL.Image.open(io.BytesIO(container.clean), formats=(container.format,))
+        self._image: PIL.Image.Image = opened
+        self._frame_px = opened.tile[0].extents if container.format == "gif" and opened.tile else None
         self._orientation = container.orientation
         if container.format == "avif":
             self._orientation = orientation_of(self._image.info.get("exif") or b"")
@@ -125,6 +127,8 @@ class Decoding:
             if self._container.bit_depth == 16 and isinstance(clear, tuple):  # Pillow halves the samples, not these
                 self._image.info["transparency"] = tuple(sample >> 8 for sample in clear)
             picture = _opaque(self._image)
+            if self._frame_px is not None:
+                picture = _framed(picture, self._frame_px)
             picture = _to_srgb(picture, profile)
             if self._orientation in _TRANSPOSE:
                 picture = picture.transpose(_TRANSPOSE[self._orientation])
@@ -149,6 +153,15 @@ def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode in ("L", "RGB", "CMYK"):
         return image
     return image.convert("L" if image.mode == "1" else "RGB")
+
+
+def _framed(picture: PIL.Image.Image, frame_px: tuple[int, int, int, int]) -> PIL.Image.Image:
+    """A GIF whose frame leaves some of the canvas free: what Pillow fills with a colour, browsers show transparent."""
+    if frame_px == (0, 0, *picture.size):
+        return picture
+    canvas = PIL.Image.new(picture.mode, picture.size, "white")
+    canvas.paste(picture.crop(frame_px), frame_px[:2])
+    return canvas
 
 
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:

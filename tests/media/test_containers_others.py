@@ -87,6 +87,12 @@ def test_transparent_gif_is_shown_on_white() -> None:
     assert_shows(fit(file_of(palette, "GIF", transparency=palette.getpixel((5, 5)))), (WHITE, GREEN, BLUE, WHITE))
 
 
+def test_gif_frame_that_leaves_canvas_free_is_shown_on_white() -> None:
+    whole = file_of(four_colours(), "GIF")
+    canvas = whole[:6] + struct.pack("<HH", 128, 96) + whole[10:]
+    assert_shows(fit(canvas), (RED, WHITE, WHITE, WHITE))
+
+
 def test_gif_with_many_frames_costs_little() -> None:
     frame = b"\x21\xf9\4\4\1\0\0\0\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
     head = b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0x80, 0, 0) + bytes((*RED, *BLUE))
