@@ -88,9 +88,9 @@ def test_transparent_gif_is_shown_on_white() -> None:
 
 
 def test_gif_frame_that_leaves_canvas_free_is_shown_on_white() -> None:
-    whole = file_of(four_colours(), "GIF")
-    canvas = whole[:6] + struct.pack("<HH", 128, 96) + whole[10:]
-    assert_shows(fit(canvas), (RED, WHITE, WHITE, WHITE))
+    head = b"GIF89a" + struct.pack("<HHBBB", 64, 48, 0x80, 0, 0) + bytes((*RED, *BLUE))
+    frame = b"\x2c" + struct.pack("<HHHHB", 32, 24, 1, 1, 0) + b"\2\2\x44\1\0"
+    assert_shows(fit(head + frame + b";"), (WHITE,) * 4)
 
 
 def test_gif_with_many_frames_costs_little() -> None:
