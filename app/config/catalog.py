@@ -58,17 +58,20 @@ class Route:
 
     Args:
         model: the backend's own name of the model.
+        vision: false where the model takes no pictures, whatever the backend can.
         capabilities: the poorest while the backend is not configured.
     """
 
     backend: Backend
     model: str
+    vision: bool = True
     capabilities: Capabilities = field(init=False)
 
     def __post_init__(self) -> None:
         known = self.backend.configured
         capabilities = spec_of(self.backend.kind).capabilities(self.backend.options, self.model) if known else None
-        object.__setattr__(self, "capabilities", capabilities or Capabilities())
+        capabilities = capabilities or Capabilities()
+        object.__setattr__(self, "capabilities", capabilities if self.vision else replace(capabilities, max_images=0))
 
     def translator(self) -> Translator:
         """A translator for one request.
@@ -92,7 +95,6 @@ class Model:
         context_tokens, max_output_tokens: `None`: the vendor's page does not say.
         created: Unix time in seconds, of its release.
         image_tokens: the family whose formula estimates a picture's tokens.
-        vision: whether it takes pictures.
         aliases: its other ids.
     """
 
@@ -106,7 +108,6 @@ class Model:
     context_tokens: int | None = None
     max_output_tokens: int | None = None
     image_tokens: str = "qwen2.5-vl"
-    vision: bool = True
     aliases: tuple[str, ...] = ()
     usable_routes: tuple[Route, ...] = field(init=False, repr=False)
 
@@ -119,13 +120,18 @@ class Model:
         return bool(self.usable_routes)
 
     @property
+    def vision(self) -> bool:
+        """Whether a configured backend of it takes pictures."""
+        return any(route.capabilities.max_images > 0 for route in self.usable_routes)
+
+    @property
     def wildcard(self) -> bool:
         """Whether it stands for every id of a prefix."""
         return self.id.endswith(WILDCARD)
 
     def named(self, name: str) -> Model:
         """What a wildcard becomes for one id: routes to `*` pass the id on to the backend."""
-        routes = tuple(Route(route.backend, name) if route.model == WILDCARD else route for route in self.routes)
+        routes = tuple(replace(route, model=name) if route.model == WILDCARD else route for route in self.routes)
         return replace(self, id=name, name=name, routes=routes)
 
 

@@ -130,7 +130,7 @@ def _model(
             problems.append(section.problem(("routes", index, "backend"), f'unknown backend "{route.backend}"{hint}'))
         backend = backends.get(route.backend)
         if backend is not None:
-            routes.append(Route(backend, route.model))
+            routes.append(Route(backend, route.model, parsed.vision))
     released = datetime.combine(parsed.released or _RELEASED_UNKNOWN, time(), UTC)
     return Model(
         id=draft.id,
@@ -143,7 +143,6 @@ def _model(
         context_tokens=parsed.context,
         max_output_tokens=parsed.max_output,
         image_tokens=parsed.image_tokens,
-        vision=parsed.vision,
         aliases=aliases,
     )
 

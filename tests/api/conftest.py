@@ -58,6 +58,10 @@ context = 4096
 [models.text-only]
 routes = [{{ backend = "blind", model = "text" }}]
 
+[models.said-blind]
+routes = [{{ backend = "fake", model = "x" }}]
+vision = false
+
 [models.qf-vision]
 routes = [{{ backend = "bare", model = "deepseek-vl2" }}]
 

@@ -222,8 +222,11 @@ def test_offer_of_http_2_is_ignored_and_the_body_read(served: Served, upstream: 
         assert served.client.post("/v1/chat/completions", json=body, headers=offer).status_code == 200
 
 
-def test_picture_to_a_model_without_sight_is_refused_in_words_clients_know(served: Served, upstream: Upstream) -> None:
-    response = served.chat("text-only", messages=question(data_url(picture())))
+@pytest.mark.parametrize("model", ["text-only", "said-blind"])
+def test_picture_to_a_model_without_sight_is_refused_in_words_clients_know(
+    served: Served, upstream: Upstream, model: str
+) -> None:
+    response = served.chat(model, messages=question(data_url(picture())))
     error = response.json()["error"]
     assert response.status_code == 400
     assert error["message"] == "Invalid content type. image_url is only supported by certain models."

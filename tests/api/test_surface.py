@@ -49,6 +49,13 @@ def test_models_without_credentials_and_wildcards_are_left_out(served: Served) -
     assert not any("*" in name for name in listed)
 
 
+@pytest.mark.parametrize("model", ["text-only", "said-blind"])
+def test_model_without_sight_is_listed_as_one(served: Served, model: str) -> None:
+    entry = served.client.get(f"/v1/models/{model}").json()
+    assert entry["vision"] is False
+    assert entry["architecture"]["input_modalities"] == ["text"]
+
+
 def test_no_entry_holds_a_null(served: Served) -> None:
     assert "null" not in served.client.get("/v1/models").text
 
