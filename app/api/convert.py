@@ -144,4 +144,6 @@ def _image(part: schemas.ImagePart, role: str, path: str) -> ImagePart:
         raise InvalidRequest(f"A {role} message cannot hold pictures.", param=f"{path}.type")
     if isinstance(part.image_url, str):
         return ImagePart(ImageSource(part.image_url, f"{path}.image_url"))
-    return ImagePart(ImageSource(part.image_url.url, f"{path}.image_url.url"), part.image_url.detail or "auto")
+    source = ImageSource(part.image_url.url, f"{path}.image_url.url")
+    detail = part.image_url.detail or "auto"
+    return ImagePart(source, "high" if detail == "original" else detail)  # high is the most that vendors know

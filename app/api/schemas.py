@@ -16,7 +16,7 @@ MAX_TOOLS = 128
 _INT_32 = 2**31 - 1
 _INT_53 = 2**53 - 1
 
-Detail: TypeAlias = Literal["auto", "low", "high"]
+Detail: TypeAlias = Literal["auto", "low", "high", "original"]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 TokenCount: TypeAlias = Annotated[int, Meta(ge=1, le=_INT_32)]
 

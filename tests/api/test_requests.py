@@ -160,11 +160,15 @@ def test_bare_base64_and_bare_string_are_taken(served: Served, upstream: Upstrea
     assert len(upstream.requests[1].pictures) == 1
 
 
-@pytest.mark.parametrize("detail", ["low", "high", "auto", None])
-def test_every_detail_is_taken(served: Served, upstream: Upstream, detail: str | None) -> None:
+@pytest.mark.parametrize(
+    ("detail", "passed"), [("low", "low"), ("high", "high"), ("original", "high"), ("auto", None), (None, None)]
+)
+def test_every_detail_is_taken(served: Served, upstream: Upstream, detail: str | None, passed: str | None) -> None:
     upstream.answer(openai.answer("ok"))
     part = {"type": "image_url", "image_url": {"url": data_url(picture()), "detail": detail}}
     assert served.chat(messages=[{"role": "user", "content": [part]}]).status_code == 200
+    [sent] = upstream.requests[0].json["messages"][0]["content"]
+    assert sent["image_url"].get("detail") == passed
 
 
 @pytest.mark.parametrize(
