@@ -129,7 +129,7 @@ def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> Catalog
         _log.info("models reloaded", models=len(catalog.listed()))
 
     def refused(reason: str) -> None:
-        _log.error("models not reloaded, the old ones stay in use", reason=reason)
+        _log.error("models not reloaded, the old ones stay in use", reason=reason.replace("\n", "; "))
 
     files = CatalogFiles.of(settings.models_file)
     return CatalogHolder(

@@ -71,7 +71,8 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes:
 
 
 def _too_large(max_bytes: int) -> GatewayError:
-    return PayloadTooLarge(f"The request body is larger than {max_bytes // (1024 * 1024)} MiB.")
+    mib = max_bytes // (1024 * 1024)
+    return PayloadTooLarge(f"The request body is larger than {mib} MiB; send fewer or smaller pictures.")
 
 
 async def _drain(receive: Receive) -> None:

@@ -93,7 +93,7 @@ def _from_http(error: HTTPException, path: str, method: str) -> errors.GatewayEr
     match error.status_code:
         case 404:
             shown = "".join(ch if ch.isprintable() else "?" for ch in path[:100])
-            return errors.PathNotFound(f"Nothing is served at {shown}; the API is under /v1.")
+            return errors.PathNotFound(f"Nothing is served at {shown}; chat is at /v1/chat/completions.")
         case 405:
             return errors.MethodNotAllowed(f"{method[:16]} is not allowed here.")
         case 413:

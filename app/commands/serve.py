@@ -110,12 +110,11 @@ def _exit_cleanly_on_signals(server: uvicorn.Server) -> None:
     """Makes SIGTERM and SIGINT end the process with exit code 0.
 
     While it runs, the server catches them and drains; done, it raises the signal it got once more, and by then there is
-    nothing left to do. Before it runs there is nothing to drain.
+    nothing left to do. A signal that comes before it runs makes it end as soon as it is up.
     """
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        if not server.should_exit:
-            raise SystemExit(0)
+        server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
@@ -128,6 +127,9 @@ def _listener(settings: Settings) -> socket.socket:
     try:
         listener.bind((settings.host, settings.port))
         listener.listen(2048)
+    except UnicodeError as error:
+        listener.close()
+        raise CommandFailed(f"TUWEN_HOST: {settings.host[:80]} is no host name. {_OTHER_ADDRESS}") from error
     except OSError as error:
         listener.close()
         reason, remedy = (error.strerror or str(error)).lower(), _REMEDIES.get(error.errno or 0, _OTHER_ADDRESS)

@@ -19,12 +19,16 @@ def find_model(catalog: Catalog, model_id: str) -> Model:
     """
     # a wildcard passes the name on, so it must be a name: no backend is to see line breaks in it
     model = catalog.find(model_id) if model_id.isprintable() and len(model_id) <= _LONGEST_ID_CHARS else None
-    if model is None or not model.usable_routes:
-        shown = "".join(ch if ch.isprintable() else "?" for ch in model_id[:_SHOWN_ID_CHARS])
-        raise ModelNotFound(
-            f"The model `{shown}` does not exist here; GET /v1/models lists those that do.", param="model"
+    if model is not None and model.usable_routes:
+        return model
+    if model is not None:
+        words = (
+            f"The model `{model_id}` is known, but its backend has no credentials here; `tuwen backends` says which."
         )
-    return model
+    else:
+        shown = "".join(ch if ch.isprintable() else "?" for ch in model_id[:_SHOWN_ID_CHARS])
+        words = f"The model `{shown}` does not exist here; GET /v1/models lists those that do."
+    raise ModelNotFound(words, param="model")
 
 
 def candidates(model: Model, request: ChatRequest) -> tuple[Route, ...]:
