@@ -25,6 +25,8 @@ KEY_PREFIX = "sk-tw-"
 _KEY_BYTES = 32
 _KEY_ID_BYTES = 6
 _NAME_MAX_CHARS = 100
+_INCORRECT = "Incorrect API key provided"
+"""OpenAI's words. LiteLLM knows a wrong key by them, and takes a 401 without them for a bad request."""
 _KEY_FORM = re.compile(KEY_PREFIX + r"[A-Za-z0-9_-]{43}")
 _NO_KEY = frozenset({"", "null", "undefined", "none"})
 _CALLERS_MAX = 10_000
@@ -131,7 +133,7 @@ class Authenticator:
             raise AuthenticationFailed("No API key was given. Send it as the header 'Authorization: Bearer sk-tw-...'.")
         if _KEY_FORM.fullmatch(presented) is None:
             raise AuthenticationFailed(
-                "This is not an API key of this gateway: its keys are 'sk-tw-' and 43 letters. Check that it is whole."
+                f"{_INCORRECT}: this gateway's keys are 'sk-tw-' and 43 letters. Check that it is whole."
             )
         digest = self._digest.of(presented)
         now = self._clock()
@@ -139,7 +141,7 @@ class Authenticator:
         if now >= until:
             caller = await self._look_up(digest, until=now + self._cache_s)
         if caller is None:
-            raise AuthenticationFailed("This API key is unknown or was revoked. Ask the operator for another.")
+            raise AuthenticationFailed(f"{_INCORRECT}: it is unknown or was revoked. Ask the operator for another.")
         return caller
 
     async def _look_up(self, digest: str, *, until: float) -> Caller | None:

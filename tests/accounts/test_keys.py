@@ -95,7 +95,9 @@ async def test_no_key_is_answered_with_how_to_send_one(authenticator: Authentica
 async def test_what_is_no_key_is_refused_without_asking_the_store(
     authenticator: Authenticator, store: FakeKeyStore, presented: str
 ) -> None:
-    assert presented not in await refusal(authenticator, presented)
+    answer = await refusal(authenticator, presented)
+    assert presented not in answer
+    assert answer.startswith("Incorrect API key provided")
     assert store.questions == 0
 
 
@@ -105,6 +107,7 @@ async def test_wrong_and_revoked_keys_get_the_same_answer(authenticator: Authent
     await store.revoke_key(revoked.record.id, 6.0)
     answers = {await refusal(authenticator, wrong.key), await refusal(authenticator, revoked.key)}
     assert len(answers) == 1
+    assert all(answer.startswith("Incorrect API key provided") for answer in answers)
     assert not any(minted.key in answer for minted in (wrong, revoked) for answer in answers)
 
 
