@@ -193,7 +193,9 @@ MESSAGES: Mapping[Verdict, str] = {
     BackendProtocolError: "The model's backend gave no valid answer. Try again later.",
     BackendMisconfigured: "The gateway's access to this model's backend is not set up correctly. Tell its operator.",
     BackendRefused: "The model's backend refused the request. Check its parameters and pictures.",
-    ContextTooLong: "The conversation is longer than the model takes. Shorten it or send fewer pictures.",
+    # In words that LiteLLM and LangChain look for: only then do they cut the conversation or take a larger model.
+    ContextTooLong: "The prompt is too long: this model's maximum context length is exceeded. "
+    "Send less text or fewer pictures.",
     ContentFiltered: "The backend's content check refused the request. Change its text or pictures.",
 }
 """What a caller is told; what the vendor said goes to the logs."""

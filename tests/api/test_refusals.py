@@ -266,6 +266,13 @@ def test_backend_faults_get_their_status(
     assert "vendor secret words" not in response.text
 
 
+def test_too_long_a_prompt_is_told_in_words_libraries_look_for(served: Served, upstream: Upstream) -> None:
+    upstream.answer(openai.error(400, code="context_length_exceeded"))
+    message = refused(served.chat(), 400)["message"].lower()
+    assert "this model's maximum context length is" in message  # LiteLLM, LangChain for JavaScript
+    assert "prompt is too long" in message  # LangChain for Python
+
+
 def test_busy_backend_says_when_to_come_again(served: Served, upstream: Upstream) -> None:
     upstream.answer(
         openai.error(429, headers={"retry-after": "3"}), openai.error(429, headers={"retry-after": "86400"})
