@@ -21,7 +21,7 @@ _log = structlog.get_logger("tuwen.request")
 
 _API_ROOTS = frozenset({"chat", "models", "completions", "embeddings", "responses", "messages", "usage", "files"})
 _SLASHES = re.compile("/{2,}")
-_EXPOSED = b"x-request-id, retry-after, retry-after-ms, x-tuwen-notice"
+_EXPOSED = b"x-request-id, retry-after, retry-after-ms, x-should-retry, x-tuwen-notice"
 
 
 def canonical_path(path: str) -> str:

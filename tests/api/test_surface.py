@@ -141,7 +141,8 @@ def test_cors_stands_on_answers_errors_401_and_streams(served: Served, upstream:
     assert [answer.status_code for answer in answers] == [200, 200, 400, 401, 404]
     for answer in answers:
         assert answer.headers["access-control-allow-origin"] == "*"
-        assert {"x-request-id", "retry-after"} <= set(answer.headers["access-control-expose-headers"].split(", "))
+        exposed = set(answer.headers["access-control-expose-headers"].split(", "))
+        assert {"x-request-id", "retry-after", "x-should-retry"} <= exposed
         assert answer.headers["x-request-id"]
 
 
