@@ -23,6 +23,7 @@ class ShowingTransport(Transport):
     """
 
     def __init__(self, inner: Transport, show: ShowLine) -> None:
+        self.queues = inner.queues
         self._inner = inner
         self._show = show
 

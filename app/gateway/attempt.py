@@ -116,11 +116,17 @@ class Attempts:
 
     async def _attempt(self, number: int, route: Route) -> AsyncGenerator[Sequence[Event], None]:
         translator = route.translator()
-        opening = self._opening(await self._dispatched(translator, number, route), route)
+        call = await self._dispatched(translator, number, route)
+        transport = self._transports[type(call)]
+        opening = transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
+        del call  # it holds the pictures, and the answer may be long
         patience = Patience(self._deadline_s)
-        patience.extend(self._clocks.first_event_s)
+        if not transport.queues:
+            patience.extend(self._clocks.first_event_s)
         try:
             async with _opened(opening, patience) as reply:
+                if transport.queues:
+                    patience.extend(self._clocks.first_event_s)
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
                 async with aclosing(self._events(translator, reply, patience)) as batches:
@@ -163,10 +169,6 @@ class Attempts:
         self.notices[:] = [*notices, *translator.notices]
         self._meter.dispatched(route, request)
         return call
-
-    def _opening(self, call: Call, route: Route) -> AbstractAsyncContextManager[Reply]:
-        transport = self._transports[type(call)]
-        return transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
 
     def _call(self, translator: Translator, request: ChatRequest, number: int) -> Call:
         now = self._clock.now()

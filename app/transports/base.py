@@ -35,6 +35,9 @@ class Reply(Protocol):
 class Transport(Protocol):
     """Opens calls of one type."""
 
+    queues: bool
+    """Whether `open` waits for a turn: then the wait for the first event begins when it is open, not before."""
+
     def open(self, call: Any, *, backend: str, connect_s: float) -> AbstractAsyncContextManager[Reply]:
         """Sends the call; the reply is open until the block ends, and its connection is closed with it.
 

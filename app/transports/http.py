@@ -150,6 +150,8 @@ class HttpTransport(Transport):
         max_body_bytes: bound on a whole body, streamed or not.
     """
 
+    queues = False
+
     def __init__(self, *, max_event_bytes: int = 4 * 1024 * 1024, max_body_bytes: int = 32 * 1024 * 1024) -> None:
         self._max_event_bytes = max_event_bytes
         self._max_body_bytes = max_body_bytes

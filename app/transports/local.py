@@ -159,11 +159,10 @@ async def _ended(start: asyncio.Task[OcrProcess] | None) -> None:
 class LocalReply(Reply):
     """The rows of all pictures of one call, one JSON record each piece, and one more at the end of each picture."""
 
-    def __init__(self, call: LocalCall, place: Place | None, engine: OcrEngine, backend: str) -> None:
+    def __init__(self, call: LocalCall, engine: OcrEngine, backend: str) -> None:
         self.status = 200
         self.headers = _NO_HEADERS
         self._call = call
-        self._place = place
         self._engine = engine
         self._backend = backend
 
@@ -181,9 +180,6 @@ class LocalReply(Reply):
             BackendMisconfigured: the engine is not installed.
             BackendRefused: it cannot decode a picture.
         """
-        if self._place is None:  # there is nothing to read
-            return
-        await self._place.called.wait()
         text_score = float(self._call.options.get("text_score", _DEFAULT_TEXT_SCORE))
         try:
             for index, image in enumerate(self._call.images):
@@ -218,6 +214,8 @@ class LocalTransport(Transport):
         ocr_picture_s: after so long over one picture the worker counts as stuck and is killed.
     """
 
+    queues = True
+
     def __init__(
         self,
         *,
@@ -244,22 +242,22 @@ class LocalTransport(Transport):
     @override
     @asynccontextmanager
     async def open(self, call: LocalCall, *, backend: str, connect_s: float) -> AsyncIterator[Reply]:
-        """Takes a place in the queue; it is free again when the block ends.
+        """Waits for its turn in the queue, where its place is free again when the block ends.
 
-        `connect_s` bounds nothing here: there is no one to connect to, and waiting for one's turn is part of the
-        answer.
+        `connect_s` bounds nothing here: there is no one to connect to.
 
         Raises:
             BackendBusy: the queue is full.
         """
-        if not call.images:
-            yield LocalReply(call, None, self._engine, backend)
+        if not call.images:  # there is nothing to read
+            yield LocalReply(call, self._engine, backend)
             return
         place = self._queue.join()
         if place is None:
             raise self._busy(backend)
         try:
-            yield LocalReply(call, place, self._engine, backend)
+            await place.called.wait()
+            yield LocalReply(call, self._engine, backend)
         finally:
             if place.called.is_set():
                 self._engine.rest()

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -189,6 +190,19 @@ def test_crash_of_the_ocr_worker_costs_one_request(own: tuple[Path, dict[str, st
         again = client.post("/v1/chat/completions", content=picture_question("receipt.jpg"))
         assert again.status_code == 200
         assert again.json()["choices"][0]["message"]["content"]
+
+
+def test_waiting_for_ones_turn_does_not_run_down_the_clock(own: tuple[Path, dict[str, str]]) -> None:
+    # eight readings of a picture, one after the other, with three seconds for each first word: about 6 s
+    models, environment = own
+    with (
+        running_gateway(models.parent / "data", {**environment, "TUWEN_FIRST_EVENT_S": "3"}) as gateway,
+        client_of(gateway) as client,
+        ThreadPoolExecutor(8) as callers,
+    ):
+        question = picture_question("receipt.jpg")
+        answers = callers.map(lambda _: client.post("/v1/chat/completions", content=question), range(8))
+        assert [answer.status_code for answer in answers] == [200] * 8
 
 
 def test_engine_lives_outside_the_gateway(gateway: RunningGateway) -> None:

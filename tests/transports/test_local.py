@@ -122,14 +122,18 @@ async def test_a_call_without_pictures_starts_no_worker_and_needs_no_place() -> 
 
 
 async def test_a_full_queue_says_when_to_come_back(ocr: LocalTransport) -> None:
-    first, second, third = (ocr.open(call(PAGE), backend="local", connect_s=1) for _ in range(3))
-    async with first, second, third:
+    async with ocr.open(call(PAGE), backend="local", connect_s=1):
+        waiting = [asyncio.create_task(whole(ocr, CARD)) for _ in range(2)]
+        await asyncio.sleep(0)  # lets both take their places
         assert ocr.waiting == 3
         with pytest.raises(BackendBusy) as busy:
             await whole(ocr, PAGE)
         assert busy.value.backend == "local"
         assert busy.value.retry_after_s is not None
         assert 1 <= busy.value.retry_after_s <= 5
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
     assert ocr.waiting == 0
 
 
