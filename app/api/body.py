@@ -11,7 +11,7 @@ import msgspec
 from starlette.types import Receive
 
 from app.api.schemas import ChatBody
-from app.core.errors import GatewayError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType
+from app.core.errors import GatewayError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType, shown
 
 MAX_DEPTH = 64
 MAX_KEYS = 20_000
@@ -28,7 +28,6 @@ _MISSING = re.compile(r"^Object missing required field `(.+)`")
 _DECODER = msgspec.json.Decoder(ChatBody)
 _RAW_DECODER = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _KNOWN = frozenset(ChatBody.__struct_fields__)
-_SHOWN_CHARS = 100
 
 
 class CallerLeft(Exception):
@@ -127,13 +126,8 @@ def _explained(message: str) -> InvalidRequest:
         return InvalidRequest(f"`{param}` is required.", param=param)
     if not param:
         return InvalidRequest("The request body must be a JSON object.")
-    reason = _shown(reason.replace("`", "").replace(" | null", ""))
+    reason = shown(reason.replace("`", "").replace(" | null", ""))
     return InvalidRequest(f"Invalid `{param}`: {reason[:1].lower()}{reason[1:]}.", param=param)
-
-
-def _shown(text: str) -> str:
-    """What may hold words of the caller, as one line of bounded length."""
-    return "".join(ch if ch.isprintable() else "?" for ch in text[:_SHOWN_CHARS])
 
 
 def top_level_keys(data: bytes) -> set[str]:
@@ -205,6 +199,6 @@ def _distinct(names: list[bytes]) -> set[str]:
     distinct: set[str] = set()
     for key in keys:
         if key in distinct:
-            raise InvalidRequest(f"`{_shown(key)}` is given twice.", param=_shown(key))
+            raise InvalidRequest(f"`{shown(key)}` is given twice.", param=shown(key))
         distinct.add(key)
     return distinct

@@ -92,8 +92,7 @@ def _headers(error: errors.GatewayError) -> dict[str, str]:
 def _from_http(error: HTTPException, path: str, method: str) -> errors.GatewayError:
     match error.status_code:
         case 404:
-            shown = "".join(ch if ch.isprintable() else "?" for ch in path[:100])
-            return errors.PathNotFound(f"Nothing is served at {shown}; chat is at /v1/chat/completions.")
+            return errors.PathNotFound(f"Nothing is served at {errors.shown(path)}; chat is at /v1/chat/completions.")
         case 405:
             return errors.MethodNotAllowed(f"{method[:16]} is not allowed here.")
         case 413:

@@ -18,6 +18,11 @@ Raised once, where the cause is known; mapped to HTTP once, in `app/api/errors.p
 from __future__ import annotations
 
 
+def shown(text: str, max_chars: int = 100) -> str:
+    """What a caller wrote, fit to be repeated in a message: one line, of bounded length."""
+    return "".join(ch if ch.isprintable() else "?" for ch in text[:max_chars])
+
+
 class GatewayError(Exception):
     """Base of all. `str(error)` is one line, safe for the caller: no vendor text, address, key or trace.
 

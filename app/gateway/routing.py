@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from app.backends.base import Capabilities
 from app.config.catalog import Catalog, Model, Route
-from app.core.errors import ModelNotFound, RequestError, UnsupportedFeature
+from app.core.errors import ModelNotFound, RequestError, UnsupportedFeature, shown
 from app.core.types import ChatRequest, ImagePart, ImageSource
 
 _LONGEST_ID_CHARS = 256
-_SHOWN_ID_CHARS = 80
 
 
 def find_model(catalog: Catalog, model_id: str) -> Model:
@@ -26,8 +25,7 @@ def find_model(catalog: Catalog, model_id: str) -> Model:
             f"The model `{model_id}` is known, but its backend has no credentials here; `tuwen backends` says which."
         )
     else:
-        shown = "".join(ch if ch.isprintable() else "?" for ch in model_id[:_SHOWN_ID_CHARS])
-        words = f"The model `{shown}` does not exist here; GET /v1/models lists those that do."
+        words = f"The model `{shown(model_id)}` does not exist here; GET /v1/models lists those that do."
     raise ModelNotFound(words, param="model")
 
 

@@ -27,7 +27,7 @@ def cut(capabilities: Capabilities, *messages: Message, bound: int | None = None
 
 
 def pictures_of(request: ChatRequest) -> list[list[str]]:
-    return [[part.image.url for part in message.images] for message in request.messages]  # type: ignore[misc]
+    return [[part.image.url for part in message.images] for message in request.messages]  # type: ignore[misc]  # all are sources
 
 
 def test_request_that_fits_is_only_renamed() -> None:

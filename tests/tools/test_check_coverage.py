@@ -9,7 +9,7 @@ import pytest
 from tools.check_coverage import main
 
 
-def covered_file(lines: int, missing: list[int] = [], branches: list[list[int]] = []) -> dict[str, Any]:  # noqa: B006  read only
+def covered_file(lines: int, missing: list[int] = [], branches: list[list[int]] = []) -> dict[str, Any]:  # noqa: B006 - read only
     """A file of a coverage report in which `missing` lines and `branches` were not run."""
     return {
         "missing_lines": missing,
