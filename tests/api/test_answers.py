@@ -7,6 +7,7 @@ import json
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.api.schemas import ChatBody
 from app.core.types import HttpCall, ImagePart, ImageSource
@@ -60,7 +61,6 @@ def test_stream_headers_suit_browsers_and_proxies(served: Served, upstream: Upst
     assert headers["cache-control"] == "no-cache"
     assert headers["x-accel-buffering"] == "no"
     assert "content-encoding" not in headers
-    assert "server" not in headers or "uvicorn" in headers["server"]
 
 
 def test_stream_lines_hold_one_json_each_and_end_in_lf_alone(served: Served, upstream: Upstream) -> None:
@@ -287,6 +287,21 @@ def test_caller_who_leaves_ends_the_upstream_call_and_is_booked_as_gone(served: 
     row = served.row(response.headers["x-request-id"])
     assert row.outcome == "gone"
     assert row.output_tokens > 0
+
+
+def test_caller_who_leaves_is_nothing_to_log_as_an_error(served: Served, upstream: Upstream) -> None:
+    gate = Gate()
+    upstream.answer(openai.stream("first", gate, "never"))
+    body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+    with capture_logs() as lines:
+        with served.client.stream("POST", "/v1/chat/completions", json=body) as response:
+            pieces = response.iter_text()
+            while "first" not in next(pieces):
+                pass
+        assert served.row(response.headers["x-request-id"]).outcome == "gone"
+        upstream.answer(openai.error(500))
+        served.chat()
+    assert [line["event"] for line in lines if line["log_level"] in ("warning", "error")] == ["backend fault"]
 
 
 def test_refused_request_is_booked_without_a_cost(served: Served, upstream: Upstream) -> None:
