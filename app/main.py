@@ -29,7 +29,9 @@ from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
 from app.core.types import Call, HttpCall, LocalCall
 from app.gateway.attempt import Clocks
+from app.gateway.fitting import Fitting
 from app.gateway.pipeline import Gateway
+from app.media.blobs import NoHosting
 from app.media.fetch import Fetcher
 from app.media.fit import PictureFitter
 from app.media.image import PictureBounds
@@ -94,7 +96,7 @@ async def open_services(
         life.push_async_callback(fetcher.aclose)
         gateway = Gateway(
             catalogs=catalogs,
-            fitter=_fitter(settings, fetcher),
+            fitting=Fitting(_fitter(settings, fetcher), NoHosting()),
             transports=_transports(settings, life, transport_view),
             ledger=store,
             clock=clock,

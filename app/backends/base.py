@@ -8,11 +8,16 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from pydantic import BaseModel, ConfigDict
 
+from app.backends.error_table import ErrorTable
 from app.core.errors import BackendError
 from app.core.events import Event
 from app.core.types import Call, ChatRequest, Context, Frame, ImageRules
 
 ImageInput: TypeAlias = Literal["bytes", "url", "either"]
+
+
+def _none(options: Any, model: str) -> tuple[()]:
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,14 @@ class Capabilities:
         json_object: it holds answers to JSON.
         max_images: pictures per request; 0 means it sees nothing.
         newest_turn_only: it looks at the pictures of the newest turn only; older ones are not even fetched.
+        needs_image: it answers nothing without a picture; a request without one gets a blank sheet, with a notice.
         image_input: whether pictures travel as bytes, as addresses, or either.
+        image_hosts: domains under which an address of a picture must lie; any where empty.
         knobs: the optional `ChatRequest` fields it understands; others are dropped with a notice.
         extra: vendor parameters a caller may pass through.
+        conversation_tokens: what the conversation and its answer may take together; the oldest turns are dropped to
+            fit, with a notice. `None`: how long is too long is the backend's to say.
+        default_output_tokens: how long an answer may be where the caller does not say; room is kept for it.
     """
 
     streaming: bool = False
@@ -39,11 +49,15 @@ class Capabilities:
     reasoning: bool = False
     max_images: int = 0
     newest_turn_only: bool = False
+    needs_image: bool = False
     image_input: ImageInput = "bytes"
+    image_hosts: tuple[str, ...] = ()
     image_rules: ImageRules = field(default_factory=ImageRules)
     knobs: frozenset[str] = frozenset()
     extra: frozenset[str] = frozenset()
     max_output_tokens: int | None = None
+    conversation_tokens: int | None = None
+    default_output_tokens: int | None = None
 
 
 class BackendOptions(BaseModel):
@@ -91,6 +105,21 @@ class Translator(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What a look at a section, without asking the backend, came to.
+
+    Args:
+        check: what was looked at, as `credentials`.
+        english, chinese: one line; where it is not ok, what to do. Never repeats a secret.
+    """
+
+    check: Literal["credentials", "model"]
+    ok: bool
+    english: str
+    chinese: str
+
+
+@dataclass(frozen=True, slots=True)
 class BackendSpec:
     """A row of the registry.
 
@@ -98,8 +127,14 @@ class BackendSpec:
         options: the class of its section in models.toml.
         capabilities: of one remote model, from (options, remote model).
         translator: made per request from (backend name, options, remote model).
+        errors: its error codes, one table per vendor page.
+        addresses: the URLs its calls go to, from (options, remote model); none where it needs no network.
+        inspect: what (options, remote model) look like: shapes of credentials, whether there is such a model.
     """
 
     options: type[BackendOptions]
     capabilities: Callable[[Any, str], Capabilities]
     translator: Callable[[str, Any, str], Translator]
+    errors: tuple[ErrorTable, ...] = ()
+    addresses: Callable[[Any, str], Iterable[str]] = _none
+    inspect: Callable[[Any, str], Iterable[Finding]] = _none

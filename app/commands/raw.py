@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from typing_extensions import override
 
-from app.core.types import Call, Frame, HttpCall, LocalCall
+from app.core.types import Call, Frame, HttpCall, LocalCall, WsCall
 from app.transports.base import Reply, Transport
 
 ShowLine = Callable[[str], None]
@@ -67,6 +67,9 @@ def summary(call: Call) -> str:
         case HttpCall(method=method, url=url):
             parts = urlsplit(url)
             return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        case WsCall(url=url):
+            parts = urlsplit(url)
+            return f"WS {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
         case LocalCall(engine=engine, images=images):
             return f"LOCAL {engine}, {len(images)} picture(s)"
         case _:  # pragma: no cover - the type checker proves it cannot be reached

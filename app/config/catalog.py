@@ -59,12 +59,16 @@ class Route:
     Args:
         model: the backend's own name of the model.
         vision: false where the model takes no pictures, whatever the backend can.
+        montage: more pictures than it takes are laid out on one sheet.
+        text_model: the backend's own name of the model that answers requests without any picture; `None`: the same.
         capabilities: the poorest while the backend is not configured.
     """
 
     backend: Backend
     model: str
     vision: bool = True
+    montage: bool = False
+    text_model: str | None = None
     capabilities: Capabilities = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +76,11 @@ class Route:
         capabilities = spec_of(self.backend.kind).capabilities(self.backend.options, self.model) if known else None
         capabilities = capabilities or Capabilities()
         object.__setattr__(self, "capabilities", capabilities if self.vision else replace(capabilities, max_images=0))
+
+    @property
+    def for_text(self) -> Route:
+        """The route that requests without any picture take."""
+        return self if self.text_model is None else Route(self.backend, self.text_model, vision=False)
 
     def translator(self) -> Translator:
         """A translator for one request.
@@ -85,12 +94,31 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Recipe:
+    """One model reads the pictures, another answers from what it read.
+
+    Args:
+        answers: who may answer, in order of preference; the first available does. Where none is, the text is the
+            answer.
+    """
+
+    ocr: Model
+    answers: tuple[Model, ...] = ()
+
+    @property
+    def answer(self) -> Model | None:
+        """Who answers."""
+        return next((model for model in self.answers if model.available), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """A public id and what stands behind it.
 
     Args:
         id: what callers name. Of a wildcard, the prefix and a `*`.
-        routes: in the order they are tried, those of backends not configured included.
+        routes: in the order they are tried, those of backends not configured included; none of a recipe.
+        recipe: the models it is put together from; `None`: its own routes serve it.
         tariff: `None`: not known; requests are booked without a cost.
         context_tokens, max_output_tokens: `None`: the vendor's page does not say.
         created: Unix time in seconds, of its release.
@@ -109,6 +137,7 @@ class Model:
     max_output_tokens: int | None = None
     image_tokens: str = "qwen2.5-vl"
     aliases: tuple[str, ...] = ()
+    recipe: Recipe | None = None
     usable_routes: tuple[Route, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -116,13 +145,13 @@ class Model:
 
     @property
     def available(self) -> bool:
-        """Whether a route leads to a configured backend."""
-        return bool(self.usable_routes)
+        """Whether a route leads to a configured backend; of a recipe, whether the pictures can be read."""
+        return bool(self.usable_routes) if self.recipe is None else self.recipe.ocr.available
 
     @property
     def vision(self) -> bool:
         """Whether a configured backend of it takes pictures."""
-        return any(route.capabilities.max_images > 0 for route in self.usable_routes)
+        return self.recipe is not None or any(route.capabilities.max_images > 0 for route in self.usable_routes)
 
     @property
     def wildcard(self) -> bool:

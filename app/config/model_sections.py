@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 
 from app.config.backend_sections import limits_of
-from app.config.catalog import WILDCARD, Backend, Model, Route
+from app.config.catalog import WILDCARD, Backend, Model, Recipe, Route
 from app.config.layers import Section
 from app.config.locate import KeyPath
 from app.config.problems import Problem, did_you_mean
@@ -47,7 +47,7 @@ def draft_of(section: Section, known: Iterable[str], problems: list[Problem]) ->
     Args:
         known: the names of all models, for sections that were meant to amend one.
     """
-    if "routes" not in section.values:
+    if not section.values.keys() & {"routes", "recipe"}:
         problems.append(section.amends_nothing(known))
         checked(ModelSection, {**section.values, "routes": _ANY_ROUTES}, section, problems)  # a typo may be the cause
         return None
@@ -68,8 +68,40 @@ def models_of(
     """
     visible = [draft for draft in drafts if not draft.parsed.hidden]
     names = _names(visible, problems)
-    models = [_model(draft, names[draft.id], backends, problems) for draft in visible if draft.id in names]
-    return [model for model in models if model.routes]
+    named = [draft for draft in visible if draft.id in names]
+    plain = [_model(draft, names[draft.id], backends, problems) for draft in named if draft.parsed.recipe is None]
+    found = {model.id: model for model in plain if model.routes}
+    for model in list(found.values()):
+        found |= dict.fromkeys(model.aliases, model)
+    mixed = {
+        draft.id: replace(_model(draft, names[draft.id], backends, problems), recipe=recipe)
+        for draft in named
+        if draft.parsed.recipe is not None and (recipe := _recipe(draft, found, drafts, problems)) is not None
+    }
+    models = [mixed.get(draft.id) or found.get(draft.id) for draft in named]
+    return [model for model in models if model is not None]
+
+
+def _recipe(
+    draft: Draft, found: Mapping[str, Model], drafts: Sequence[Draft], problems: list[Problem]
+) -> Recipe | None:
+    """The models a recipe names; those hidden or wrong are left out. `None`: its reader is among these."""
+    section, parsed = draft.section, draft.parsed.recipe
+    if parsed is None:  # pragma: no cover - called for recipes only
+        return None
+    written = {draft.id for draft in drafts} | {alias for draft in drafts for alias in draft.parsed.aliases}
+    wanted: list[tuple[str, KeyPath]] = [(parsed.ocr, ("recipe", "ocr"))]
+    wanted += [(name, ("recipe", "answer", index)) for index, name in enumerate(parsed.answer)]
+    recipes = {other.id for other in drafts if other.parsed.recipe is not None}
+    for name, path in wanted:
+        if name in recipes:
+            problems.append(section.problem(path, f'"{name}" is a recipe itself; name a model that has routes'))
+        elif name not in written:
+            hint = did_you_mean(name, sorted(found)) or "; `tuwen check` lists them"
+            problems.append(section.problem(path, f'unknown model "{name}"{hint}'))
+    reader = found.get(parsed.ocr)
+    answers = tuple(found[name] for name in parsed.answer if name in found)
+    return Recipe(reader, answers) if reader is not None else None
 
 
 def _misused_wildcards(section: Section, parsed: ModelSection) -> list[Problem]:
@@ -130,14 +162,15 @@ def _model(
             problems.append(section.problem(("routes", index, "backend"), f'unknown backend "{route.backend}"{hint}'))
         backend = backends.get(route.backend)
         if backend is not None:
-            routes.append(Route(backend, route.model, parsed.vision))
+            montage = parsed.multi_image == "montage"
+            routes.append(Route(backend, route.model, parsed.vision, montage, parsed.text_model))
     released = datetime.combine(parsed.released or _RELEASED_UNKNOWN, time(), UTC)
     return Model(
         id=draft.id,
         name=parsed.name or draft.id,
         routes=tuple(routes),
         tariff=_tariff_of(parsed.tariff),
-        owned_by=parsed.owned_by or parsed.routes[0].backend,
+        owned_by=parsed.owned_by or (parsed.routes[0].backend if parsed.routes else "tuwen"),
         created=int(released.timestamp()),
         limits=limits_of(parsed.limits),
         context_tokens=parsed.context,

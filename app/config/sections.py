@@ -47,6 +47,7 @@ def _name(value: object) -> object:
 Amount = Annotated[int, BeforeValidator(_amount)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, BeforeValidator(_name)]
+MultiImage = Literal["refuse", "montage"]
 ImageTokens = Literal["qwen2.5-vl", "qwen3-vl", "deepseek-vl2", "glm-4v", "ark", "spark-general"]
 
 
@@ -90,10 +91,20 @@ class RouteSection(SectionModel):
     model: Name
 
 
+class RecipeSection(SectionModel):
+    """A model's `recipe`: one model reads the pictures, the first available of the others answers."""
+
+    ocr: Name
+    answer: list[Name] = []
+
+
 class ModelSection(SectionModel):
     """`[models."id"]`."""
 
-    routes: Annotated[list[RouteSection], Field(min_length=1)]
+    routes: Annotated[list[RouteSection], Field(min_length=1)] = []
+    recipe: RecipeSection | None = None
+    multi_image: MultiImage = "refuse"
+    text_model: Name | None = None
     tariff: Annotated[TariffSection | None, BeforeValidator(_tariff)] = None
     limits: LimitsSection = LimitsSection()
     context: Count | None = None
@@ -106,6 +117,12 @@ class ModelSection(SectionModel):
     released: date | None = None
     hidden: bool = False
 
+    @model_validator(mode="after")
+    def _served(self) -> Self:
+        if self.recipe is not None and self.routes:
+            raise ValueError("has routes and a recipe; a model has one of them")
+        return self
+
 
 class BackendSection(SectionModel):
     """`[backends.NAME]` without the options of its kind."""
@@ -117,7 +134,12 @@ class BackendSection(SectionModel):
 
 SectionT = TypeVar("SectionT", bound=SectionModel)
 
-_INNER: Mapping[str, type[SectionModel]] = {"limits": LimitsSection, "routes": RouteSection, "tariff": TariffSection}
+_INNER: Mapping[str, type[SectionModel]] = {
+    "limits": LimitsSection,
+    "recipe": RecipeSection,
+    "routes": RouteSection,
+    "tariff": TariffSection,
+}
 
 
 def checked(

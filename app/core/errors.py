@@ -17,6 +17,10 @@ Raised once, where the cause is known; mapped to HTTP once, in `app/api/errors.p
 
 from __future__ import annotations
 
+from typing import Literal, TypeAlias
+
+Language: TypeAlias = Literal["en", "zh"]
+
 
 def shown(text: str, max_chars: int = 100) -> str:
     """What a caller wrote, fit to be repeated in a message: one line, of bounded length."""
@@ -28,14 +32,20 @@ class GatewayError(Exception):
 
     Args:
         code: OpenAI's `error.code` where the class's default is too coarse.
+        chinese: the same line in Chinese; empty where there is none.
     """
 
     code: str | None = None
 
-    def __init__(self, message: str, *, code: str | None = None) -> None:
+    def __init__(self, message: str, *, code: str | None = None, chinese: str = "") -> None:
         super().__init__(message)
+        self.chinese = chinese
         if code is not None:
             self.code = code
+
+    def said_in(self, language: Language) -> str:
+        """The line in a language, in English where there is no other."""
+        return self.chinese if language == "zh" and self.chinese else str(self)
 
 
 class RequestError(GatewayError):
@@ -45,8 +55,8 @@ class RequestError(GatewayError):
         param: the path of the field at fault, as `messages[0].content[1].text`.
     """
 
-    def __init__(self, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, param: str | None = None, code: str | None = None, chinese: str = "") -> None:
+        super().__init__(message, code=code, chinese=chinese)
         self.param = param
 
 
@@ -117,8 +127,8 @@ class RateLimited(RequestError):
 
     code = "rate_limit_exceeded"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str | None = None) -> None:
-        super().__init__(message, code=code)
+    def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str | None = None, chinese: str = "") -> None:
+        super().__init__(message, code=code, chinese=chinese)
         self.retry_after_s = retry_after_s
 
 
@@ -149,8 +159,9 @@ class BackendError(GatewayError):
         detail: str = "",
         retryable: bool | None = None,
         code: str | None = None,
+        chinese: str = "",
     ) -> None:
-        super().__init__(message, code=code)
+        super().__init__(message, code=code, chinese=chinese)
         self.backend = backend
         self.backend_code = backend_code
         self.detail = detail
@@ -190,8 +201,9 @@ class BackendBusy(BackendError):
         backend_code: str | None = None,
         detail: str = "",
         retry_after_s: float | None = None,
+        chinese: str = "",
     ) -> None:
-        super().__init__(message, backend=backend, backend_code=backend_code, detail=detail)
+        super().__init__(message, backend=backend, backend_code=backend_code, detail=detail, chinese=chinese)
         self.retry_after_s = retry_after_s
 
 

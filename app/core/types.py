@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Detail: TypeAlias = Literal["auto", "low", "high"]
@@ -182,13 +182,68 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class HttpCall:
-    """One HTTP exchange. `framing` is what we asked for; what came back is told by its content type."""
+    """One HTTP exchange. `framing` is what we asked for; what came back is told by its content type.
+
+    Args:
+        token: how the token it needs is had; `None`: it needs none.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     framing: Framing = "sse"
+    token: TokenFlow | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A token that a vendor gave out.
+
+    Args:
+        expires_in_s: from when it was asked for.
+    """
+
+    value: str = field(repr=False)
+    expires_in_s: float
+
+
+class TokenFlow(Protocol):
+    """How calls to one account get their token. The transport keeps the token and shares it among calls."""
+
+    @property
+    def account(self) -> str:
+        """Whose token it is: calls of one account share it. Holds no secret in the clear."""
+        ...
+
+    def ask(self) -> HttpCall:
+        """The call that gets a new token."""
+        ...
+
+    def read(self, status: int, body: bytes) -> AccessToken:
+        """The token in the answer.
+
+        Raises:
+            BackendError: there is none; the vendor says why.
+        """
+        ...
+
+    def with_token(self, call: HttpCall, token: str) -> HttpCall:
+        """The call, carrying the token."""
+        ...
+
+    def refuses(self, body: bytes) -> bool:
+        """Whether an answer in JSON says that the token is no longer good: then one new token is tried."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WsCall:
+    """One WebSocket exchange: the handshake at `url`, then all `messages` as text, then frames until the end."""
+
+    url: str = field(repr=False)
+    messages: tuple[bytes, ...] = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +255,7 @@ class LocalCall:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-Call: TypeAlias = HttpCall | LocalCall
+Call: TypeAlias = HttpCall | WsCall | LocalCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,10 +18,9 @@ from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
 from app.gateway.estimates import within_context
-from app.gateway.fitting import fitted
+from app.gateway.fitting import Fitting
 from app.gateway.patience import Patience
 from app.gateway.tailoring import tailor
-from app.media.fit import PictureFitter
 from app.transports.base import Reply, Transport
 
 _log = structlog.get_logger(__name__)
@@ -57,7 +56,7 @@ class Attempts:
         routes: Sequence[Route],
         request: ChatRequest,
         meter: Meter,
-        fitter: PictureFitter,
+        fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         clock: Clock,
         clocks: Clocks,
@@ -67,7 +66,7 @@ class Attempts:
         self._routes = routes
         self._request = request
         self._meter = meter
-        self._fitter = fitter
+        self._fitting = fitting
         self._transports = transports
         self._clock = clock
         self._clocks = clocks
@@ -160,7 +159,7 @@ class Attempts:
         wanted, notices = tailor(self._request, route.capabilities, model=route.model, max_output_tokens=bound)
         try:
             async with asyncio.timeout_at(self._deadline_s):
-                request = await fitted(wanted, route.capabilities.image_rules, self._fitter)
+                request = await self._fitting.fitted(wanted, route.capabilities)
         except TimeoutError as error:
             words = "The pictures could not be had in time; send them as data URLs, or fewer of them."
             raise ImageRejected(words, param="messages", code="image_fetch_failed") from error

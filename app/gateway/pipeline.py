@@ -14,8 +14,8 @@ from app.core.events import Event, UsageReport
 from app.core.types import Call, ChatRequest
 from app.gateway.accounting import Meter
 from app.gateway.attempt import Attempts, Clocks
+from app.gateway.fitting import Fitting
 from app.gateway.routing import candidates, find_model
-from app.media.fit import PictureFitter
 from app.transports.base import Transport
 
 
@@ -46,14 +46,14 @@ class Gateway:
         self,
         *,
         catalogs: CatalogHolder,
-        fitter: PictureFitter,
+        fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         ledger: Ledger,
         clock: Clock,
         clocks: Clocks,
     ) -> None:
         self._catalogs = catalogs
-        self._fitter = fitter
+        self._fitting = fitting
         self._transports = transports
         self._ledger = ledger
         self._clock = clock
@@ -77,7 +77,7 @@ class Gateway:
                 routes=candidates(model, request),
                 request=request,
                 meter=meter,
-                fitter=self._fitter,
+                fitting=self._fitting,
                 transports=self._transports,
                 clock=self._clock,
                 clocks=self._clocks,
