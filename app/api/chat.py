@@ -19,10 +19,11 @@ from app.accounts.keys import Authenticator
 from app.api.body import CallerLeft, parse_body, read_body
 from app.api.convert import to_request
 from app.api.deps import header_map, presented_key
+from app.api.language import language_of
 from app.api.sse import ChunkEncoder, error_event
 from app.api.whole import completion
 from app.core.clock import Clock
-from app.core.errors import GatewayError
+from app.core.errors import GatewayError, Language
 from app.core.events import AnswerFold, Event, Failure, Finish
 from app.core.types import ChatRequest
 from app.gateway.pipeline import Exchange, Gateway
@@ -67,8 +68,9 @@ class ChatEndpoint:
         except CallerLeft:
             return
         stream = request.stream
+        language = language_of(headers.get(b"accept-language", b"").decode("latin-1"))
         async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
-            answer = _Answer(request.model, exchange, scope["tuwen.request_id"], int(self._clock.now()))
+            answer = _Answer(request.model, exchange, scope["tuwen.request_id"], int(self._clock.now()), language)
             del request  # its pictures: a long answer must not keep them
             if stream:
                 await self._stream(answer, include_usage, scope, receive, send)
@@ -124,8 +126,9 @@ def _heartbeat() -> ServerSentEvent:
 class _Answer:
     """One answer on its way out."""
 
-    def __init__(self, model: str, exchange: Exchange, request_id: str, created: int) -> None:
+    def __init__(self, model: str, exchange: Exchange, request_id: str, created: int, language: Language) -> None:
         self._exchange = exchange
+        self._language = language
         self._names = {"id": f"chatcmpl-{request_id}", "model": model}
         self._created = created
 
@@ -147,7 +150,9 @@ class _Answer:
 
     async def chunks(self, first: asyncio.Task[Sequence[Event]], include_usage: bool) -> AsyncIterator[bytes]:
         """The stream, one piece per read of the backend."""
-        encoder = ChunkEncoder(created=self._created, include_usage=include_usage, **self._names)
+        encoder = ChunkEncoder(
+            created=self._created, include_usage=include_usage, language=self._language, **self._names
+        )
         if not first.done():
             yield _BEGIN_WAITING.encode()
         try:
@@ -157,7 +162,7 @@ class _Answer:
                 batch = await anext(self._exchange.batches)
             yield encoder.encode(batch, self._exchange.usage)
         except GatewayError as error:
-            yield error_event(error)
+            yield error_event(error, self._language)
 
 
 async def unless_gone(

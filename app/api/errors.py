@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.api.language import language_of
 from app.core import errors
 
 _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
@@ -50,27 +51,34 @@ _HOPELESS = (errors.BackendMisconfigured, errors.InternalError, errors.QuotaExce
 
 def status_of(error: errors.GatewayError) -> int:
     """The HTTP status an error is answered with."""
-    return _row(error)[0]
+    return _row(type(error))[0]
 
 
-def error_object(error: errors.GatewayError) -> dict[str, Any]:
-    """OpenAI's error object."""
+def answered_as(kind: type[errors.GatewayError]) -> tuple[int, str]:
+    """The HTTP status and OpenAI's `error.type` of a class of errors."""
+    return _row(kind)
+
+
+def error_object(error: errors.GatewayError, language: errors.Language = "en") -> dict[str, Any]:
+    """OpenAI's error object, its message in a language where the error knows it."""
     param = error.param if isinstance(error, errors.RequestError) else None
-    return {"error": {"message": str(error), "type": _row(error)[1], "param": param, "code": error.code}}
+    message = error.said_in(language)
+    return {"error": {"message": message, "type": _row(type(error))[1], "param": param, "code": error.code}}
 
 
-def error_response(error: errors.GatewayError) -> Response:
+def error_response(error: errors.GatewayError, language: errors.Language = "en") -> Response:
     """The whole answer."""
+    said = "zh" if language == "zh" and error.chinese else "en"
     return Response(
-        msgspec.json.encode(error_object(error)),
+        msgspec.json.encode(error_object(error, language)),
         status_code=status_of(error),
         media_type="application/json",
-        headers=_headers(error),
+        headers={"content-language": said, "vary": "Accept-Language", **_headers(error)},
     )
 
 
-def _row(error: errors.GatewayError) -> tuple[int, str]:
-    for kind in type(error).__mro__:
+def _row(error: type[errors.GatewayError]) -> tuple[int, str]:
+    for kind in error.__mro__:
         if kind in _TABLE:
             return _TABLE[kind]
     return 500, "server_error"
@@ -104,10 +112,10 @@ def _from_http(error: HTTPException, path: str, method: str) -> errors.GatewayEr
 def install(app: FastAPI) -> None:
     """Makes the app answer every error with an error object."""
 
-    async def on_gateway_error(_: Request, error: Exception) -> Response:
+    async def on_gateway_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, errors.GatewayError):  # pragma: no cover - registered for this class only
             raise error
-        return error_response(error)
+        return error_response(error, language_of(request.headers.get("accept-language", "")))
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):  # pragma: no cover - registered for this class only

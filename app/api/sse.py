@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import msgspec
 
 from app.api.errors import error_object
-from app.core.errors import GatewayError
+from app.core.errors import GatewayError, Language
 from app.core.events import (
     Event,
     Failure,
@@ -54,9 +54,9 @@ def region_objects(image_index: int, regions: Iterable[OcrRegion]) -> list[dict[
     ]
 
 
-def error_event(error: GatewayError) -> bytes:
+def error_event(error: GatewayError, language: Language = "en") -> bytes:
     """An error in mid answer; neither a finish reason nor `[DONE]` may follow it."""
-    return b"data: " + _encode(error_object(error)) + b"\n\n"
+    return b"data: " + _encode(error_object(error, language)) + b"\n\n"
 
 
 class ChunkEncoder:
@@ -65,14 +65,24 @@ class ChunkEncoder:
     Args:
         id: of the answer, as `chatcmpl-…`. created: Unix seconds. model: the id the caller asked for.
         include_usage: whether the caller wants the usage chunk.
+        language: of errors.
     """
 
-    def __init__(self, *, id: str, created: int, model: str, include_usage: bool) -> None:  # noqa: A002 - OpenAI's word
+    def __init__(
+        self,
+        *,
+        id: str,  # noqa: A002 - OpenAI's word
+        created: int,
+        model: str,
+        include_usage: bool,
+        language: Language = "en",
+    ) -> None:
         head = _encode({"id": id, "object": "chat.completion.chunk", "created": created, "model": model})[:-1]
         self._delta = b"data: " + head + b',"choices":[{"index":0,"delta":{'
         self._end = b'},"logprobs":null,"finish_reason":null}]}\n\n'
         self._head = b"data: " + head
         self._include_usage = include_usage
+        self._language = language
         self._begun = False
 
     def encode(self, events: Sequence[Event], usage: UsageReport | None = None) -> bytes:
@@ -105,7 +115,7 @@ class ChunkEncoder:
             case Finish(reason):
                 yield from self._finish(reason, usage)
             case Failure(error):
-                yield error_event(error)
+                yield error_event(error, self._language)
             case _:  # pragma: no cover - the type checker proves it cannot be reached
                 assert_never(event)
 

@@ -13,6 +13,7 @@ from pydantic import SecretStr, field_validator, model_validator
 from typing_extensions import override
 
 from app.backends.base import BackendSpec, Capabilities, Translator
+from app.backends.error_table import ErrorRow
 from app.backends.openai_codes import CODES, Verdict
 from app.backends.openai_decode import AnswerDecoder
 from app.backends.openai_encode import encode_request
@@ -73,7 +74,7 @@ class ChatTranslator(Translator):
         options: ChatOptions,
         model: str,
         *,
-        codes: Mapping[str, Verdict],
+        codes: Mapping[str, Verdict | ErrorRow],
         hidden_flags: tuple[int, ...] = (),
     ) -> None:
         self.backend_request_id: str | None = None
@@ -140,8 +141,13 @@ def capabilities(options: ProviderFlags, model: str) -> Capabilities:
     )
 
 
+def addresses(options: ChatOptions, model: str) -> Iterable[str]:
+    """Where its calls go."""
+    return (options.base_url,)
+
+
 def _translator(backend: str, options: OpenAIOptions, model: str) -> ChatTranslator:
     return ChatTranslator(backend, options, model, codes=CODES.get(options.provider, {}))
 
 
-SPEC = BackendSpec(options=OpenAIOptions, capabilities=capabilities, translator=_translator)
+SPEC = BackendSpec(options=OpenAIOptions, capabilities=capabilities, translator=_translator, addresses=addresses)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeAlias
 
+from app.backends.error_table import ErrorRow
 from app.core.errors import (
     BackendBusy,
     BackendError,
@@ -176,7 +177,7 @@ def by_status(status: int) -> Verdict | None:
     return None
 
 
-def by_code(codes: Mapping[str, Verdict], code: str | None) -> Verdict | None:
+def by_code(codes: Mapping[str, Verdict | ErrorRow], code: str | None) -> Verdict | ErrorRow | None:
     """What a code means, in one table or in OpenAI's."""
     while code:
         verdict = codes.get(code) or OPENAI.get(code)
@@ -186,16 +187,39 @@ def by_code(codes: Mapping[str, Verdict], code: str | None) -> Verdict | None:
     return None
 
 
-MESSAGES: Mapping[Verdict, str] = {
-    BackendUnavailable: "The model's backend cannot serve the request now. Try again later.",
-    BackendTimeout: "The model's backend did not answer in time. Try again later.",
-    BackendBusy: "The model's backend has too many requests. Try again later.",
-    BackendProtocolError: "The model's backend gave no valid answer. Try again later.",
-    BackendMisconfigured: "The gateway's access to this model's backend is not set up correctly. Tell its operator.",
-    BackendRefused: "The model's backend refused the request. Check its parameters and pictures.",
+MESSAGES: Mapping[Verdict, tuple[str, str]] = {
+    BackendUnavailable: (
+        "The model's backend cannot serve the request now. Try again later.",
+        "模型服务暂时无法处理此请求，请稍后重试。",
+    ),
+    BackendTimeout: (
+        "The model's backend did not answer in time. Try again later.",
+        "模型服务未能及时回答，请稍后重试。",
+    ),
+    BackendBusy: (
+        "The model's backend has too many requests. Try again later.",
+        "模型服务请求过多，请稍后重试。",
+    ),
+    BackendProtocolError: (
+        "The model's backend gave no valid answer. Try again later.",
+        "模型服务没有给出有效的回答，请稍后重试。",
+    ),
+    BackendMisconfigured: (
+        "The gateway's access to this model's backend is not set up correctly. Tell its operator.",
+        "网关访问此模型服务的配置有误，请告知管理员。",
+    ),
+    BackendRefused: (
+        "The model's backend refused the request. Check its parameters and pictures.",
+        "模型服务拒绝了此请求，请检查参数和图片。",
+    ),
     # In words that LiteLLM and LangChain look for: only then do they cut the conversation or take a larger model.
-    ContextTooLong: "The prompt is too long: this model's maximum context length is exceeded. "
-    "Send less text or fewer pictures.",
-    ContentFiltered: "The backend's content check refused the request. Change its text or pictures.",
+    ContextTooLong: (
+        "The prompt is too long: this model's maximum context length is exceeded. Send less text or fewer pictures.",
+        "输入过长，超过了该模型的最大上下文长度：请减少文字、历史消息或图片。",
+    ),
+    ContentFiltered: (
+        "The backend's content check refused the request. Change its text or pictures.",
+        "请求未通过模型服务的内容审核，请修改文字或图片。",
+    ),
 }
-"""What a caller is told; what the vendor said goes to the logs."""
+"""What a caller is told, in English and Chinese; what the vendor said goes to the logs."""

@@ -20,8 +20,9 @@ from typing import Any
 
 import msgspec
 
+from app.backends.error_table import ErrorRow
 from app.backends.openai_codes import COARSE, MESSAGES, Verdict, by_code, by_status
-from app.core.errors import BackendBusy, BackendError, BackendProtocolError, BackendUnavailable
+from app.core.errors import BackendError, BackendProtocolError, BackendUnavailable
 
 _DETAIL_CHARS = 500
 _JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -74,7 +75,7 @@ class ErrorReader:
         secret: our key, which vendors like to repeat; it is struck from what goes to the logs.
     """
 
-    def __init__(self, backend: str, codes: Mapping[str, Verdict], secret: str = "") -> None:
+    def __init__(self, backend: str, codes: Mapping[str, Verdict | ErrorRow], secret: str = "") -> None:
         self._backend = backend
         self._codes = codes
         self._secret = secret
@@ -105,22 +106,21 @@ class ErrorReader:
         return self._error(verdict, complaint.code or complaint.type, detail, retry_after_s)
 
     def _error(
-        self, verdict: Verdict, code: str | None, detail: str, retry_after_s: float | None = None
+        self, verdict: Verdict | ErrorRow, code: str | None, detail: str, retry_after_s: float | None = None
     ) -> BackendError:
         if self._secret:
             detail = detail.replace(self._secret, "***")
-        detail = detail[:_DETAIL_CHARS]
-        message = MESSAGES[verdict]
-        if verdict is BackendBusy:
-            return BackendBusy(
-                message, backend=self._backend, backend_code=code, detail=detail, retry_after_s=retry_after_s
-            )
-        return verdict(message, backend=self._backend, backend_code=code, detail=detail)
+        row = verdict if isinstance(verdict, ErrorRow) else ErrorRow(code or "", verdict, *MESSAGES[verdict])
+        error = row.raised(backend=self._backend, detail=detail, retry_after_s=retry_after_s)
+        error.backend_code = code
+        return error
 
     def no_answer(self, detail: str) -> BackendError:
         """What came is cut short, empty, HTML or broken JSON: another route may do better."""
-        message = MESSAGES[BackendProtocolError]
-        return BackendProtocolError(message, backend=self._backend, detail=detail[:_DETAIL_CHARS], retryable=True)
+        english, chinese = MESSAGES[BackendProtocolError]
+        return BackendProtocolError(
+            english, chinese=chinese, backend=self._backend, detail=detail[:_DETAIL_CHARS], retryable=True
+        )
 
     def unavailable(self, code: str) -> BackendError:
         """The backend gave up in the middle, as its finish reason says."""

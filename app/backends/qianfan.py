@@ -15,19 +15,11 @@ from typing import Any
 from pydantic import SecretStr, model_validator
 from typing_extensions import override
 
-from app.backends.base import BackendSpec, Translator
-from app.backends.openai_chat import ChatOptions, ChatTranslator, capabilities
-from app.backends.openai_codes import Verdict
+from app.backends.base import BackendSpec, Finding, Translator
+from app.backends.openai_chat import ChatOptions, ChatTranslator, addresses, capabilities
 from app.backends.providers import KNOBS, ProviderFlags, filled
-from app.core.errors import (
-    BackendBusy,
-    BackendError,
-    BackendMisconfigured,
-    BackendRefused,
-    BackendUnavailable,
-    ContentFiltered,
-    ContextTooLong,
-)
+from app.backends.qianfan_errors import QIANFAN
+from app.core.errors import BackendBusy, BackendError
 from app.core.events import Event
 from app.core.types import ChatRequest, Context, Frame, HttpCall, ImageRules
 
@@ -53,35 +45,6 @@ FLAGS = ProviderFlags(
         | {"thinking_strategy", "reasoning_effort"}
     ),
 )
-
-# "错误码说明". `invalid_model` comes with 400 and 401, and 401 means more than bad keys: the code decides, not the
-# status. The numbers are V1's, which came with status 200.
-CODES: Mapping[str, Verdict] = {
-    "malformed_json": BackendRefused,
-    "invalid_messages": BackendRefused,
-    "invalid_argument": BackendRefused,
-    "invalid_image_url": BackendRefused,
-    "invalid_plugin_argument": BackendRefused,
-    "method_not_supported": BackendMisconfigured,
-    "characters_too_long": ContextTooLong,
-    "tokens_too_long": ContextTooLong,
-    **dict.fromkeys(("image_url_unsafe", "system_unsafe", "user_setting_unsafe", "functions_unsafe"), ContentFiltered),
-    "invalid_model": BackendMisconfigured,
-    "model_offline": BackendMisconfigured,
-    "no_parameter_permission": BackendMisconfigured,
-    "coding_plan_api_key_not_allowed": BackendMisconfigured,
-    **dict.fromkeys(("invalid_appid", "invalid_iam_token", "account_overdue", "access_denied"), BackendMisconfigured),
-    **dict.fromkeys(("110", "111"), BackendMisconfigured),
-    "Offline_batch_reasoning_refused": BackendBusy,
-    **{
-        f"{window}_rate_limit_exceeded": BackendBusy
-        for window in ("rpm", "tpm", "input_tpm", "output_tpm", "user", "cluster", "cluster_rpm", "cluster_tpm")
-    },
-    "preemptible_rate_limit_exceeded": BackendBusy,
-    **dict.fromkeys(("18", "336501", "336502"), BackendBusy),
-    **dict.fromkeys(("internal_error", "dispatch_internal_error", "Internal_error", "336100"), BackendUnavailable),
-    "unsafe_request": ContentFiltered,
-}
 
 
 class QianfanOptions(ChatOptions):
@@ -130,7 +93,7 @@ class QianfanTranslator(Translator):
 
     def __init__(self, backend: str, options: QianfanOptions, model: str) -> None:
         self._app_id = options.app_id
-        self._chat = ChatTranslator(backend, options, model, codes=CODES, hidden_flags=_HIDDEN_FLAGS)
+        self._chat = ChatTranslator(backend, options, model, codes=QIANFAN.rows, hidden_flags=_HIDDEN_FLAGS)
         self.backend_request_id: str | None = None
         self.notices: list[str] = self._chat.notices
 
@@ -160,4 +123,23 @@ class QianfanTranslator(Translator):
         return error
 
 
-SPEC = BackendSpec(options=QianfanOptions, capabilities=capabilities, translator=QianfanTranslator)
+def _inspect(options: QianfanOptions, model: str) -> Iterable[Finding]:
+    if options.api_key.get_secret_value().startswith("bce-v3/"):
+        yield Finding("credentials", True, "the API key is of the form bce-v3/…", "API Key 的形式为 bce-v3/…")
+    else:
+        yield Finding(
+            "credentials",
+            False,
+            "the API key does not begin with bce-v3/: copy it whole from Qianfan's console, API Key page",
+            "API Key 不以 bce-v3/ 开头：请在千帆控制台 API Key 页完整复制",
+        )
+
+
+SPEC = BackendSpec(
+    options=QianfanOptions,
+    capabilities=capabilities,
+    translator=QianfanTranslator,
+    errors=(QIANFAN,),
+    addresses=addresses,
+    inspect=_inspect,
+)

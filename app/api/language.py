@@ -1,0 +1,44 @@
+"""In which language a caller is told of errors: by `Accept-Language`, English where it names neither of ours."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from app.core.errors import Language
+
+_LONGEST_CHARS = 256
+
+
+@lru_cache(maxsize=256)
+def language_of(accept_language: str) -> Language:
+    """The caller's choice of English and Chinese (RFC 9110 section 12.5.4); of two alike, the first named.
+
+    Args:
+        accept_language: the header's value; empty where there is none.
+    """
+    best: tuple[float, Language] = (0.0, "en")
+    for item in accept_language[:_LONGEST_CHARS].split(","):
+        tag, _, weight = item.partition(";")
+        language = _language(tag.strip().lower())
+        quality = _quality(weight)
+        if language is not None and quality > best[0]:
+            best = quality, language
+    return best[1]
+
+
+def _language(tag: str) -> Language | None:
+    primary = tag.partition("-")[0]
+    if primary == "zh":
+        return "zh"
+    return "en" if primary in {"en", "*"} else None
+
+
+def _quality(weight: str) -> float:
+    name, _, value = weight.strip().partition("=")
+    if name.strip() != "q":
+        return 1.0
+    try:
+        quality = float(value)
+    except ValueError:
+        return 0.0
+    return quality if 0.0 <= quality <= 1.0 else 0.0
