@@ -185,6 +185,9 @@ class HttpCall:
     """One HTTP exchange. `framing` is what we asked for; what came back is told by its content type.
 
     Args:
+        url: where it holds escapes it goes out as it stands, for it may be signed.
+        cumulative: each event of the answer says again all that was said before, so that a long answer takes many
+            times its length; then each event is bounded, but not their sum.
         token: how the token it needs is had; `None`: it needs none.
     """
 
@@ -193,6 +196,7 @@ class HttpCall:
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     framing: Framing = "sse"
+    cumulative: bool = False
     token: TokenFlow | None = field(default=None, repr=False)
 
 

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 
 import aiohttp
 from typing_extensions import override
+from yarl import URL
 
 from app.core.errors import (
     BackendError,
@@ -62,11 +63,22 @@ def _mapped(error: Exception, backend: str) -> BackendError:
     raise error  # pragma: no cover - callers catch exactly the classes of the table
 
 
+def _target(url: str) -> URL:
+    """Where a call goes. Escapes are left alone: `%2A` and `*` mean the same, but only one of them was signed."""
+    return URL(url, encoded="%" in url and url.isascii())
+
+
 class HttpReply(Reply):
     """One HTTP response, its body not yet read."""
 
     def __init__(
-        self, response: aiohttp.ClientResponse, backend: str, max_event_bytes: int, max_body_bytes: int
+        self,
+        response: aiohttp.ClientResponse,
+        backend: str,
+        max_event_bytes: int,
+        max_body_bytes: int,
+        *,
+        cumulative: bool = False,
     ) -> None:
         self.status = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
@@ -74,6 +86,7 @@ class HttpReply(Reply):
         self._backend = backend
         self._max_event_bytes = max_event_bytes
         self._max_body_bytes = max_body_bytes
+        self._cumulative = cumulative
 
     @override
     async def body(self) -> bytes:
@@ -114,7 +127,7 @@ class HttpReply(Reply):
         left_bytes = self._max_body_bytes
         while data:
             left_bytes -= len(data)
-            if left_bytes < 0:
+            if left_bytes < 0 and not self._cumulative:
                 raise self._broken("the stream is over the bound", retryable=False)
             if batch := decoder.feed(data):
                 yield batch
@@ -166,7 +179,7 @@ class HttpTransport(Transport):
         try:
             response = await session.request(
                 call.method,
-                call.url,
+                _target(call.url),
                 data=body,
                 headers={**_ACCEPT[call.framing], **call.headers},
                 allow_redirects=False,
@@ -174,11 +187,13 @@ class HttpTransport(Transport):
             )
         except _CAUGHT as error:
             raise _mapped(error, backend) from error
+        cumulative = call.cumulative
         del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:
             if 300 <= response.status < 400:
                 raise BackendProtocolError(_NO_ANSWER, backend=backend, detail=f"redirect {response.status}")
-            yield HttpReply(response, backend, self._max_event_bytes, self._max_body_bytes)
+            bounds = (self._max_event_bytes, self._max_body_bytes)
+            yield HttpReply(response, backend, *bounds, cumulative=cumulative)
 
     def _session(self, backend: str) -> aiohttp.ClientSession:
         session = self._sessions.get(backend)

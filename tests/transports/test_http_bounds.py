@@ -23,12 +23,12 @@ async def transport() -> AsyncIterator[HttpTransport]:
     await transport.aclose()
 
 
-async def frames_of(transport: HttpTransport, reply: Reply) -> int:
+async def frames_of(transport: HttpTransport, reply: Reply, *, cumulative: bool = False) -> int:
     """How many frames came until the end, or until the test fails."""
     count = 0
     async with Upstream() as up:
         up.answer(reply)
-        call = HttpCall("POST", up.url, {}, b"{}")
+        call = HttpCall("POST", up.url, {}, b"{}", cumulative=cumulative)
         async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
             async for batch in opened.frames():
                 count += len(batch)
@@ -46,6 +46,17 @@ async def test_stream_that_never_ends_is_left_at_the_bound(transport: HttpTransp
     assert not caught.value.retryable
 
 
+async def test_answer_that_repeats_itself_in_every_event_may_take_more_than_a_body(transport: HttpTransport) -> None:
+    assert await frames_of(transport, Reply(200, openai.SSE, [EVENT] * 40), cumulative=True) == 40
+
+
+async def test_events_of_a_stream_that_repeats_itself_are_bounded_still(transport: HttpTransport) -> None:
+    reply = Reply(200, openai.SSE, [EVENT, b"data: " + b"a" * (5 * len(EVENT)), Gate()])
+    with pytest.raises(BackendProtocolError) as caught:
+        await frames_of(transport, reply, cumulative=True)
+    assert caught.value.detail == "an event is over the bound"
+
+
 async def test_comments_count_towards_the_bound_too(transport: HttpTransport) -> None:
     with pytest.raises(BackendProtocolError, match="not an answer"):
         await frames_of(transport, Reply(200, openai.SSE, [b": ping\n\n" * 1000, Gate()]))
@@ -61,3 +72,12 @@ async def test_whole_body_over_the_bound_is_not_gathered(transport: HttpTranspor
     with pytest.raises(BackendProtocolError) as caught:
         await frames_of(transport, Reply(200, {}, [b"{" + b" " * (17 * len(EVENT)), Gate()]))
     assert caught.value.detail == "the body is over the bound"
+
+
+@pytest.mark.parametrize("path", ["/a%20b%2Fc%2B%2A~%E4%B8%AD", "/plain"])
+async def test_escapes_of_an_address_go_out_as_they_were_signed(transport: HttpTransport, path: str) -> None:
+    async with Upstream() as up:
+        up.answer(openai.answer("ok"))
+        async with transport.open(HttpCall("POST", up.url + path, {}, b"{}"), backend="b", connect_s=5.0):
+            pass
+        assert up.requests[0].path == path
