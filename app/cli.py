@@ -72,9 +72,13 @@ def ask(
     ],
     *,
     question: Annotated[str, typer.Option("-q", "--question", help="What to ask of each picture.")] = "图里有什么？",
-    model: Annotated[str, typer.Option("-m", "--model", help="Which model to ask.")] = "local-ocr-vision",
+    model: Annotated[
+        str | None,
+        typer.Option("-m", "--model", help="Which model to ask; else the one of the domain, or local-ocr-vision."),
+    ] = None,
     domain: Annotated[
-        str | None, typer.Option("-d", "--domain", help="The backend's own name of the model: only this route.")
+        str | None,
+        typer.Option("-d", "--domain", help="The backend's own name of the model, as imagev3: only this route."),
     ] = None,
     temperature: Annotated[float | None, typer.Option("-t", "--temperature", min=0, max=2)] = None,
     max_tokens: Annotated[int | None, typer.Option(min=1, help="Longest answer, in tokens.")] = None,
@@ -93,12 +97,12 @@ def ask(
     key: Annotated[str | None, typer.Option(help="Of the gateway; else TUWEN_API_KEY.")] = None,
 ) -> None:
     """Ask about pictures, through a running gateway or without one."""
-    from app.commands.ask import AskOptions
+    from app.commands.ask import AskOptions, model_to_ask
     from app.commands.ask import ask as run
     from app.commands.ask_question import Question
 
     options = AskOptions(raw, as_json, together, out, jobs, base_url, key)
-    run(pictures, Question(question, model, temperature, max_tokens, domain), options)
+    run(pictures, Question(question, model_to_ask(model, domain), temperature, max_tokens, domain), options)
 
 
 @app.command()
@@ -115,6 +119,19 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
     from app.commands.backends import backends as run
 
     run(as_json=as_json)
+
+
+@app.command()
+def errors(
+    code: Annotated[
+        str | None, typer.Argument(help="As a vendor or this gateway writes it; none: all of them.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Explain an error code of a vendor or of this gateway: what it means, and what to do."""
+    from app.commands.explain_errors import explain
+
+    explain(code, as_json=as_json)
 
 
 @keys.command("create")

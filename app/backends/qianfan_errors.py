@@ -22,7 +22,7 @@ _TOO_LONG = (
 )
 _UNSAFE = ("{} did not pass Baidu's content check: change it and ask again.", "{}未通过百度的内容审核：请修改后重试。")
 _OPERATOR = ("{}: tell the gateway's operator.", "{}：请告知网关管理员。")
-_BUSY = ("{} is used up for this minute: try again shortly.", "本分钟的{}已用完：请稍后重试。")
+_BUSY = ("For this moment used up: {}; try again shortly.", "暂时已用完：{}；请稍后重试。")
 _FAILED = ("Baidu failed while answering: try again shortly.", "百度服务在回答时出错：请稍后重试。")
 
 
@@ -106,19 +106,19 @@ QIANFAN = ErrorTable.of(
     _ours("access_denied", "The gateway's account may not use this service", "网关的百度账号没有此服务的权限"),
     _ours("110", "Baidu does not accept the gateway's access token", "百度不接受网关的 access_token"),
     _ours("111", "The gateway's access token has expired", "网关的 access_token 已过期"),
-    _busy("rpm_rate_limit_exceeded", "The model's requests per minute", "请求次数"),
-    _busy("tpm_rate_limit_exceeded", "The model's tokens per minute", "Token 数"),
-    _busy("input_tpm_rate_limit_exceeded", "The model's input tokens per minute", "输入 Token 数"),
-    _busy("output_tpm_rate_limit_exceeded", "The model's output tokens per minute", "输出 Token 数"),
-    _busy("user_rate_limit_exceeded", "The account's share", "账号额度"),
-    _busy("cluster_rate_limit_exceeded", "The capacity of Baidu's cluster", "百度集群容量"),
-    _busy("cluster_rpm_rate_limit_exceeded", "The requests Baidu's cluster takes", "百度集群请求数"),
-    _busy("cluster_tpm_rate_limit_exceeded", "The tokens Baidu's cluster takes", "百度集群 Token 数"),
-    _busy("preemptible_rate_limit_exceeded", "The spare capacity this account runs on", "账号所用的抢占式容量"),
-    _busy("Offline_batch_reasoning_refused", "The capacity for batch work", "离线批量推理容量"),
-    _busy("18", "The requests per second", "每秒请求数"),
-    _busy("336501", "The model's requests per minute", "请求次数"),
-    _busy("336502", "The model's tokens per minute", "Token 数"),
+    _busy("rpm_rate_limit_exceeded", "the model's requests per minute", "请求次数"),
+    _busy("tpm_rate_limit_exceeded", "the model's tokens per minute", "Token 数"),
+    _busy("input_tpm_rate_limit_exceeded", "the model's input tokens per minute", "输入 Token 数"),
+    _busy("output_tpm_rate_limit_exceeded", "the model's output tokens per minute", "输出 Token 数"),
+    _busy("user_rate_limit_exceeded", "the account's share", "账号额度"),
+    _busy("cluster_rate_limit_exceeded", "the capacity of Baidu's cluster", "百度集群容量"),
+    _busy("cluster_rpm_rate_limit_exceeded", "the requests Baidu's cluster takes", "百度集群请求数"),
+    _busy("cluster_tpm_rate_limit_exceeded", "the tokens Baidu's cluster takes", "百度集群 Token 数"),
+    _busy("preemptible_rate_limit_exceeded", "the spare capacity this account runs on", "账号所用的抢占式容量"),
+    _busy("Offline_batch_reasoning_refused", "the capacity for batch work", "离线批量推理容量"),
+    _busy("18", "the requests per second", "每秒请求数"),
+    _busy("336501", "the model's requests per minute", "请求次数"),
+    _busy("336502", "the model's tokens per minute", "Token 数"),
     ErrorRow("internal_error", BackendUnavailable, *_FAILED),
     ErrorRow("Internal_error", BackendUnavailable, *_FAILED),
     ErrorRow("dispatch_internal_error", BackendUnavailable, *_FAILED),

@@ -17,12 +17,14 @@ from app.commands.ask_pictures import NamedPictures, named_pictures
 from app.commands.ask_question import Asker, AskFailed, Question
 from app.commands.ask_results import ResultsFile, answer_record, json_line
 from app.commands.ask_show import Progressing, StreamedText, note, note_told, write_line
+from app.commands.check import configured_catalog
 from app.commands.errors import CommandFailed
 from app.config.environment import read_environment
 from app.config.errors import ConfigError
 from app.config.settings import Settings, load_settings
 
 DEFAULT_OUT = Path("tuwen-answers.jsonl")
+DEFAULT_MODEL = "local-ocr-vision"
 INTERRUPTED = 130
 """The exit code of what Ctrl-C ended, as shells have it."""
 
@@ -60,6 +62,22 @@ def ask(arguments: Sequence[str], question: Question, options: AskOptions) -> No
     settings = _settings()
     work = _ask_each(named, question, options, settings) if batch else _ask_once(named, question, options, settings)
     _run(work, [picture.name for picture in named.pictures])
+
+
+def model_to_ask(model: str | None, domain: str | None) -> str:
+    """Which model is meant: the one named, else the one that has the domain, else the embedded engine.
+
+    Raises:
+        CommandFailed: no model has the domain, or the configuration is wrong.
+    """
+    if model is not None or domain is None:
+        return model or DEFAULT_MODEL
+    from app.commands.ask_in_process import model_of_domain  # noqa: PLC0415 - half a second that a gateway saves
+
+    try:
+        return model_of_domain(configured_catalog(), domain)
+    except ConfigError as error:
+        raise CommandFailed(str(error).splitlines()[0], exit_code=2) from error
 
 
 def _check(options: AskOptions, *, batch: bool) -> None:

@@ -11,6 +11,7 @@ from typing_extensions import override
 
 from app.accounts.interfaces import Caller
 from app.commands.ask_question import Asker, AskFailed, Question, ShowText, Told
+from app.commands.ask_show import note
 from app.commands.errors import CommandFailed
 from app.commands.raw import ShowingTransport, ShowLine
 from app.config.catalog import Catalog, Model, Route
@@ -37,7 +38,7 @@ async def in_process_asker(
     """A gateway in this process, able to answer this question.
 
     Args:
-        show_raw: gets the calls to backends and their frames, line by line.
+        show_raw: gets the frames of backends, line by line; the calls to them are noted on stderr.
 
     Raises:
         CommandFailed: the catalogue is wrong, the model is not in it or not configured, or the ledger cannot be opened.
@@ -45,7 +46,7 @@ async def in_process_asker(
     configure_logging(level="error", form=settings.log_format)  # faults that an answer survived are not for a terminal
 
     def watched(transport: Transport) -> Transport:
-        return transport if show_raw is None else ShowingTransport(transport, show_raw)
+        return transport if show_raw is None else ShowingTransport(transport, show_raw, note)
 
     def narrowed(catalog: Catalog) -> Catalog:
         return only_asked(catalog, question)
@@ -120,9 +121,24 @@ def only_asked(catalog: Catalog, question: Question) -> Catalog:
     if question.domain is not None:
         model = replace(model, routes=(_route_to(question.domain, model),))
     if not model.available:
-        missing = dict.fromkeys(name for route in model.routes for name in route.backend.missing_env)
+        routes = model.routes if model.recipe is None else model.recipe.ocr.routes
+        missing = dict.fromkeys(name for route in routes for name in route.backend.missing_env)
         raise ConfigError(f"The model {question.model} is not configured: set {', '.join(missing)}.")
     return Catalog(catalog.backends, (model,))
+
+
+def model_of_domain(catalog: Catalog, domain: str) -> str:
+    """The id of the first model that has a route to this domain; one that can be asked goes before one that cannot.
+
+    Raises:
+        ConfigError: none has.
+    """
+    holders = [model for model in catalog.models if any(route.model == domain for route in model.routes)]
+    if not holders:
+        known = {route.model for model in catalog.models for route in model.routes}
+        hint = did_you_mean(domain, known)
+        raise ConfigError(f"No model has a domain {domain}{hint}. 'tuwen check' lists them all.")
+    return next((model for model in holders if model.available), holders[0]).id
 
 
 def _route_to(domain: str, model: Model) -> Route:

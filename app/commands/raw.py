@@ -19,18 +19,20 @@ class ShowingTransport(Transport):
     """Another transport, watched.
 
     Args:
-        show: gets each line.
+        show: gets each frame, as a line that holds nothing but what came.
+        show_call: gets each call, as a line.
     """
 
-    def __init__(self, inner: Transport, show: ShowLine) -> None:
+    def __init__(self, inner: Transport, show: ShowLine, show_call: ShowLine) -> None:
         self.queues = inner.queues
         self._inner = inner
         self._show = show
+        self._show_call = show_call
 
     @override
     @asynccontextmanager
     async def open(self, call: Call, *, backend: str, connect_s: float) -> AsyncIterator[Reply]:
-        self._show(summary(call))
+        self._show_call(summary(call))
         async with self._inner.open(call, backend=backend, connect_s=connect_s) as reply:
             yield _ShowingReply(reply, self._show)
 
