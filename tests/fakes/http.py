@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+import socket
+import struct
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -95,6 +97,9 @@ class Received:
     Args:
         headers: with lower-case names.
         connection: which connection carried it, counted from 1.
+        messages: text messages that came after the handshake, where it asked for a WebSocket.
+        pongs: payloads of the pongs that came.
+        close_codes: of the close frames that came: one at most, from a client that knows the rules.
     """
 
     method: str
@@ -103,11 +108,19 @@ class Received:
     headers: Mapping[str, str]
     body: bytes
     connection: int
+    messages: list[bytes] = field(default_factory=list)
+    pongs: list[bytes] = field(default_factory=list)
+    close_codes: list[int] = field(default_factory=list)
     _closed: Future[None] = field(default_factory=Future, repr=False)
 
     @cached_property
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The body, or the first message, read."""
+        return json.loads(self.messages[0] if self.messages else self.body)
+
+    @property
+    def wants_websocket(self) -> bool:
+        return self.headers.get("upgrade", "").lower() == "websocket"
 
     @property
     def key(self) -> str | None:
@@ -145,9 +158,6 @@ class Received:
     def mark_closed(self) -> None:
         if not self._closed.done():
             self._closed.set_result(None)
-
-
-Answering: TypeAlias = Reply | Callable[[Received], Reply]
 
 
 async def read_request(reader: asyncio.StreamReader, first: bytes, connection: int) -> Received | None:
@@ -195,3 +205,9 @@ def head_of(reply: Reply) -> bytes:
             headers["connection"] = "close"
     lines = [f"HTTP/1.1 {reply.status} Scripted", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n"
+
+
+def cut(writer: asyncio.StreamWriter) -> None:
+    """Makes closing the connection an RST."""
+    connection: socket.socket = writer.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

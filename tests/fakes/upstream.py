@@ -9,7 +9,11 @@
   the test when the upstream closes, and so does a request nobody scripted. `otherwise(reply)` answers the rest.
 * A reply is built by `tests.fakes.openai`, `tests.fakes.qianfan`, or by hand: `Reply(status, headers, steps)`. A step
   is bytes (one write), a `Gate` (waits until the test opens it) or a `Cut` (ends the connection). No sleeps.
+* A WebSocket is answered by `tests.fakes.spark`, or by hand: `WsReply(["a text message", gate, close(1000)])`, see
+  `tests.fakes.websocket`; it is refused by a plain `Reply`. `up.ws_url` is its address; `request.messages` is what came
+  after the handshake, and `expect` is called once it came.
 * With `api_key` set, every request must carry it as a bearer token, else it gets 401.
+* With `tls` set, it speaks TLS; `url` and `ws_url` say so.
 * `with Upstream().in_thread() as up:` runs it beside a test that has no event loop or blocks it.
 * `python -m tests.fakes.upstream --port 9000` answers every chat request by a few words, for trying things by hand.
 """
@@ -18,31 +22,35 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import socket
-import struct
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
+from typing import TypeAlias
 
 from tests.fakes import openai
-from tests.fakes.http import Answering, Cut, Gate, Received, Reply, Step, head_of, read_request
+from tests.fakes.http import Cut, Gate, Received, Reply, Step, cut, head_of, read_request
+from tests.fakes.websocket import Conversation, WsReply
 
-__all__ = ["Cut", "Gate", "Received", "Reply", "Upstream"]
+__all__ = ["Cut", "Gate", "Received", "Reply", "Upstream", "WsReply"]
 
-Expectation = Callable[[Received], None]
+AnyReply: TypeAlias = Reply | WsReply
+Answering: TypeAlias = AnyReply | Callable[[Received], AnyReply]
+Expectation: TypeAlias = Callable[[Received], None]
 
 
 class Upstream:
-    """A scripted HTTP server on 127.0.0.1."""
+    """A scripted HTTP and WebSocket server on 127.0.0.1."""
 
-    def __init__(self, *, api_key: str | None = None, port: int = 0) -> None:
+    def __init__(self, *, api_key: str | None = None, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[Received] = []
         self.connections = 0
         self.failures: list[str] = []
         self._api_key = api_key
         self._port = port
+        self._tls = tls
         self._script: deque[tuple[Answering, Expectation | None]] = deque()
         self._otherwise: Answering | None = None
         self._arrived = threading.Condition()
@@ -52,7 +60,12 @@ class Upstream:
     @property
     def url(self) -> str:
         """As `http://127.0.0.1:40123`, without a slash at its end."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._port}"
+
+    @property
+    def ws_url(self) -> str:
+        """The same for WebSockets, as `ws://127.0.0.1:40123`."""
+        return "ws" + self.url.removeprefix("http")
 
     def answer(self, *replies: Answering, expect: Expectation | None = None) -> None:
         """Queues answers; each goes to one request, in order. A callable makes the reply from the request."""
@@ -84,7 +97,7 @@ class Upstream:
             raise AssertionError("; ".join(self.failures))
 
     async def __aenter__(self) -> Upstream:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=2**26)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=2**26, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -126,7 +139,7 @@ class Upstream:
         self.connections += 1
         try:
             await self._converse(reader, writer, self.connections)
-        except (ConnectionError, asyncio.CancelledError):
+        except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass  # the gateway left, or the test is over
         finally:
             self._tasks.discard(task)
@@ -138,7 +151,10 @@ class Upstream:
             with self._arrived:
                 self.requests.append(request)
                 self._arrived.notify_all()
-            reply = self._reply_to(request)
+            reply, expect = self._reply_to(request)
+            if isinstance(reply, WsReply):
+                await self._talk(Conversation(reader, writer, request), reply, expect)
+                return
             watch = asyncio.ensure_future(_next_byte(reader, request))
             answering = asyncio.ensure_future(_answer(reply, writer))
             try:
@@ -154,20 +170,33 @@ class Upstream:
                 await asyncio.gather(answering, watch, return_exceptions=True)
             first = b"" if watch.cancelled() else watch.result()
 
-    def _reply_to(self, request: Received) -> Reply:
+    def _reply_to(self, request: Received) -> tuple[AnyReply, Expectation | None]:
+        """The reply, and what is still to be expected of what the client says over its WebSocket."""
         if self._api_key is not None and request.key != self._api_key:
-            return openai.error(401, code="invalid_api_key", message="Incorrect API key provided.")
+            return openai.error(401, code="invalid_api_key", message="Incorrect API key provided."), None
         answering, expect = self._script.popleft() if self._script else (self._otherwise, None)
         if answering is None:
             self.failures.append(f"nobody scripted an answer to {request.method} {request.path}")
-            return openai.error(500, code="unscripted", message="nothing scripted")
+            return openai.error(500, code="unscripted", message="nothing scripted"), None
         try:
-            if expect is not None:
+            reply = answering if isinstance(answering, Reply | WsReply) else answering(request)
+            if expect is not None and not isinstance(reply, WsReply):
                 expect(request)
-            return answering if isinstance(answering, Reply) else answering(request)
         except Exception as error:  # noqa: BLE001 - whatever the test's own check raises must reach the test
-            self.failures.append(f"{request.method} {request.path}: {error!r}")
-            return openai.error(500, code="unexpected", message="not what the test expects")
+            self._blame(request, error)
+            return openai.error(500, code="unexpected", message="not what the test expects"), None
+        return reply, expect
+
+    async def _talk(self, conversation: Conversation, reply: WsReply, expect: Expectation | None) -> None:
+        try:
+            await conversation.run(reply, expect)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the same
+            self._blame(conversation.request, error)
+
+    def _blame(self, request: Received, error: Exception) -> None:
+        self.failures.append(f"{request.method} {request.path}: {error!r}")
 
 
 async def _next_byte(reader: asyncio.StreamReader, request: Received) -> bytes:
@@ -202,8 +231,7 @@ async def _take(step: Step, reply: Reply, writer: asyncio.StreamWriter) -> bool:
         case Cut(reset):
             await writer.drain()
             if reset:
-                connection: socket.socket = writer.get_extra_info("socket")
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                cut(writer)
             return False
         case bytes() if step and reply.body == "chunked":
             writer.write(b"%x\r\n%b\r\n" % (len(step), step))
