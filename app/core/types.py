@@ -192,7 +192,7 @@ class HttpCall:
     """
 
     method: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     framing: Framing = "sse"

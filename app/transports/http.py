@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 
 import aiohttp
 from typing_extensions import override
@@ -19,6 +19,7 @@ from app.core.errors import (
     BackendUnavailable,
 )
 from app.core.types import Frame, HttpCall
+from app.transports.auth import PeekableReply, TokenKeeper
 from app.transports.base import Reply, Transport
 from app.transports.framing import EventTooLarge, SseDecoder
 
@@ -68,7 +69,7 @@ def _target(url: str) -> URL:
     return URL(url, encoded="%" in url and url.isascii())
 
 
-class HttpReply(Reply):
+class HttpReply(PeekableReply):
     """One HTTP response, its body not yet read."""
 
     def __init__(
@@ -83,17 +84,38 @@ class HttpReply(Reply):
         self.status = response.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
         self._content = response.content
+        self._ahead = b""
         self._backend = backend
         self._max_event_bytes = max_event_bytes
         self._max_body_bytes = max_body_bytes
         self._cumulative = cumulative
 
     @override
+    async def peek(self, max_bytes: int) -> bytes | None:
+        if "json" not in self.headers.get("content-type", ""):
+            return None
+        try:
+            while len(self._ahead) <= max_bytes:
+                data = await self._content.readany()
+                if not data:
+                    return self._ahead
+                self._ahead += data
+                if not self._ahead.lstrip().startswith(b"{"):
+                    break
+        except _CAUGHT:
+            pass  # who reads on meets it too
+        return None
+
+    async def _read(self) -> bytes:
+        ahead, self._ahead = self._ahead, b""
+        return ahead or await self._content.readany()
+
+    @override
     async def body(self) -> bytes:
         pieces: list[bytes] = []
         size = 0
         try:
-            while size < _REFUSAL_BYTES and (data := await self._content.readany()):
+            while size < _REFUSAL_BYTES and (data := await self._read()):
                 pieces.append(data)
                 size += len(data)
         except _CAUGHT:
@@ -105,7 +127,7 @@ class HttpReply(Reply):
         if self.headers.get("content-encoding", "identity") != "identity":
             raise self._broken("compressed though we asked for plain", retryable=False)
         try:
-            first = await self._content.readany()
+            first = await self._read()
             if self._is_sse(first):
                 async with aclosing(self._events(first)) as batches:
                     async for batch in batches:
@@ -169,10 +191,15 @@ class HttpTransport(Transport):
         self._max_event_bytes = max_event_bytes
         self._max_body_bytes = max_body_bytes
         self._sessions: dict[str, aiohttp.ClientSession] = {}
+        self._tokens = TokenKeeper(self._send)
 
     @override
+    def open(self, call: HttpCall, *, backend: str, connect_s: float) -> AbstractAsyncContextManager[Reply]:
+        send = self._send if call.token is None else self._tokens.open
+        return send(call, backend=backend, connect_s=connect_s)
+
     @asynccontextmanager
-    async def open(self, call: HttpCall, *, backend: str, connect_s: float) -> AsyncIterator[Reply]:
+    async def _send(self, call: HttpCall, *, backend: str, connect_s: float) -> AsyncIterator[HttpReply]:
         session = self._session(backend)
         timeout = aiohttp.ClientTimeout(total=None, connect=connect_s, sock_connect=connect_s)
         body = io.BytesIO(call.body) if len(call.body) > _LARGE_BODY_BYTES else call.body
@@ -209,6 +236,7 @@ class HttpTransport(Transport):
 
     @override
     async def aclose(self) -> None:
+        await self._tokens.aclose()
         sessions, self._sessions = list(self._sessions.values()), {}
         for session in sessions:
             await session.close()
