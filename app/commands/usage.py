@@ -138,7 +138,7 @@ def _group_record(by: UsageGrouping, group: UsageSummary) -> _Record:
     return {by: fields.pop("group"), **fields, "cost_yuan": format_yuan(group.cost_micros)}
 
 
-_ROW_FIELDS = [*LedgerRow.__slots__, "cost_yuan"]
+_ROW_FIELDS = [*LedgerRow.__slots__[:-1], "cost_yuan"]
 
 
 def _row_record(row: LedgerRow) -> _Record:

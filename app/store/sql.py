@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
-from operator import attrgetter
+from dataclasses import asdict, replace
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -28,11 +29,19 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import DatabaseError
 from typing_extensions import override
 
-from app.accounts.interfaces import KeyRecord, KeyStore, Ledger, LedgerRow, UsageGrouping, UsageSummary
+from app.accounts.interfaces import (
+    AttemptRow,
+    KeyRecord,
+    KeyStore,
+    Ledger,
+    LedgerRow,
+    UsageGrouping,
+    UsageSummary,
+)
 from app.accounts.usage import NO_TARIFF
 from app.core.errors import InternalError
 from app.store.engine import prepare_file, sqlite_engine
-from app.store.tables import keys, ledger
+from app.store.tables import attempts, keys, ledger
 from app.store.writer import GroupWriter
 
 _T = TypeVar("_T")
@@ -40,9 +49,13 @@ _T = TypeVar("_T")
 DATABASE_NAME = "tuwen.db"
 _READERS = 4
 
-# A request is booked once: a second row of its id is dropped.
+# A request is booked once: a second row of its id is dropped, and so are its attempts.
 _INSERT_ROW = str(sqlite.insert(ledger).on_conflict_do_nothing().compile(dialect=sqlite.dialect(paramstyle="qmark")))
 _row_values = attrgetter(*ledger.columns.keys())
+_INSERT_ATTEMPT = str(
+    sqlite.insert(attempts).on_conflict_do_nothing().compile(dialect=sqlite.dialect(paramstyle="qmark"))
+)
+_attempt_values = attrgetter(*attempts.columns.keys()[1:])
 
 # Days are those of the clock on the wall where this process runs (TZ), not of UTC: bills are read by people.
 _GROUPS: dict[UsageGrouping, ColumnElement[str]] = {
@@ -61,7 +74,7 @@ class SqlStore(KeyStore, Ledger):
     def __init__(self, writing: Engine, reading: Engine) -> None:
         self._engines = (writing, reading)
         self._reading = reading
-        self._writer = GroupWriter(writing, _INSERT_ROW)
+        self._writer = GroupWriter(writing, _INSERT_ROW, _INSERT_ATTEMPT)
         # Threads of its own: looking up a key must not queue behind somebody's pictures.
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="tuwen-reader")
 
@@ -90,13 +103,29 @@ class SqlStore(KeyStore, Ledger):
 
     @override
     async def settle(self, row: LedgerRow) -> None:
-        await self._writer.add(_row_values(row))
+        request_id = row.request_id
+        children = tuple([(request_id, *_attempt_values(attempt)) for attempt in row.attempts])
+        await self._writer.add(_row_values(row), children)
 
     @override
     async def rows(self, *, since: float, limit: int) -> Sequence[LedgerRow]:
         newest_first = (ledger.c.started_at.desc(), ledger.c.request_id.desc())
-        statement = select(ledger).where(ledger.c.started_at >= since).order_by(*newest_first).limit(limit)
-        return await self._read(lambda connection: [LedgerRow(*row) for row in connection.execute(statement)])
+        wanted = select(ledger).where(ledger.c.started_at >= since).order_by(*newest_first).limit(limit)
+        theirs = (
+            select(attempts)
+            .where(attempts.c.request_id.in_(wanted.with_only_columns(ledger.c.request_id)))
+            .order_by(attempts.c.request_id, attempts.c.number)
+        )
+
+        def query(connection: Connection) -> list[LedgerRow]:
+            by_request = {
+                request_id: tuple(AttemptRow(*row[1:]) for row in group)
+                for request_id, group in groupby(connection.execute(theirs), itemgetter(0))
+            }
+            rows = [LedgerRow(*row) for row in connection.execute(wanted)]
+            return [replace(row, attempts=by_request.get(row.request_id, ())) for row in rows]
+
+        return await self._read(query)
 
     @override
     async def summary(self, by: UsageGrouping, *, since: float) -> Sequence[UsageSummary]:
@@ -122,7 +151,14 @@ class SqlStore(KeyStore, Ledger):
 
     @override
     async def key_by_digest(self, digest: str) -> KeyRecord | None:
-        statement = select(keys).where(keys.c.digest == digest)
+        return await self._key(keys.c.digest == digest)
+
+    @override
+    async def key_by_id(self, key_id: str) -> KeyRecord | None:
+        return await self._key(keys.c.id == key_id)
+
+    async def _key(self, condition: ColumnElement[bool]) -> KeyRecord | None:
+        statement = select(keys).where(condition)
         row = await self._read(lambda connection: connection.execute(statement).one_or_none())
         return None if row is None else KeyRecord(*row)
 
@@ -146,8 +182,17 @@ class SqlStore(KeyStore, Ledger):
 
     @override
     async def revoke_key(self, key_id: str, revoked_at: float) -> bool:
-        live = and_(keys.c.id == key_id, keys.c.revoked_at.is_(None))
-        return await self._changed_rows(update(keys).where(live).values(revoked_at=revoked_at)) == 1
+        return await self._changed_rows(update(keys).where(_live(key_id)).values(revoked_at=revoked_at)) == 1
+
+    @override
+    async def renew_vendor_secret(self, key_id: str) -> int | None:
+        next_version = (
+            update(keys)
+            .where(_live(key_id))
+            .values(vendor_version=keys.c.vendor_version + 1)
+            .returning(keys.c.vendor_version)
+        )
+        return await self._writer.apply(lambda connection: connection.execute(next_version).scalar_one_or_none())
 
     async def _changed_rows(self, statement: UpdateBase) -> int:
         return await self._writer.apply(lambda connection: connection.execute(statement).rowcount)
@@ -166,6 +211,10 @@ class SqlStore(KeyStore, Ledger):
     def _query(self, query: Callable[[Connection], _T]) -> _T:
         with self._reading.begin() as connection:
             return query(connection)
+
+
+def _live(key_id: str) -> ColumnElement[bool]:
+    return and_(keys.c.id == key_id, keys.c.revoked_at.is_(None))
 
 
 def _one_if(condition: ColumnElement[bool]) -> ColumnElement[int]:

@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 _Row: TypeAlias = tuple[Any, ...]
+_Rows: TypeAlias = tuple[_Row, ...]
 _Change: TypeAlias = Callable[[Connection], _T]
 
 # What a single piece of work may be guilty of. Any other error of the database is trouble with the disk or a lock.
@@ -27,10 +28,11 @@ _OWN_FAULTS = (IntegrityError, DataError, InterfaceError, ProgrammingError, Over
 
 
 class _Work(NamedTuple):
-    """A row or a change, and who waits for it. A tuple, because one is made per request."""
+    """A row with its children, or a change; and who waits for it. A tuple, because one is made per request."""
 
     task: _Row | _Change[Any]
     done: asyncio.Future[Any]
+    children: _Rows = ()
 
 
 _END: list[_Work] = []
@@ -41,16 +43,25 @@ class GroupWriter:
 
     Args:
         insert_sql: writes a row; writing a row twice must change nothing, for a commit may be tried again.
+        child_sql: writes a child of a row, under the same rule.
         batch_max: how much one commit may hold; filling it competes with the event loop for the interpreter.
         tries, retry_s: how often a failing commit is tried before those who wait are told, and the pause between.
     """
 
     def __init__(
-        self, engine: Engine, insert_sql: str, *, batch_max: int = 1000, tries: int = 4, retry_s: float = 0.5
+        self,
+        engine: Engine,
+        insert_sql: str,
+        child_sql: str = "",
+        *,
+        batch_max: int = 1000,
+        tries: int = 4,
+        retry_s: float = 0.5,
     ) -> None:
         self.commits = 0
         self._engine = engine
         self._insert_sql = insert_sql
+        self._child_sql = child_sql
         self._batch_max = batch_max
         self._tries = tries
         self._retry_s = retry_s
@@ -61,13 +72,14 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="tuwen-writer", daemon=True)
         self._thread.start()
 
-    def add(self, row: _Row) -> asyncio.Future[None]:
-        """Hands over a row. The future is done once it is durable; cancelling it does not take the row back.
+    def add(self, row: _Row, children: _Rows = ()) -> asyncio.Future[None]:
+        """Hands over a row and its children, which stand or fall together. The future is done once they are durable;
+        cancelling it does not take them back.
 
         Raises:
             InternalError: the writer was closed.
         """
-        return self._hand_over(row)
+        return self._hand_over(row, children)
 
     def apply(self, change: _Change[_T]) -> asyncio.Future[_T]:
         """Hands over a change; the future carries what it returned, once that is durable.
@@ -77,13 +89,13 @@ class GroupWriter:
         """
         return self._hand_over(change)
 
-    def _hand_over(self, task: _Row | _Change[Any]) -> asyncio.Future[Any]:
+    def _hand_over(self, task: _Row | _Change[Any], children: _Rows = ()) -> asyncio.Future[Any]:
         if self._closed:
             raise InternalError("The gateway is stopping and books nothing more.")
         done: asyncio.Future[Any] = self._loop.create_future()
         if not self._handed_over:
             self._loop.call_soon(self._pass_on)
-        self._handed_over.append(_Work(task, done))
+        self._handed_over.append(_Work(task, done, children))
         return done
 
     def _pass_on(self) -> None:
@@ -143,6 +155,9 @@ class GroupWriter:
 
     def _execute(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
         rows = [work.task for work in batch if isinstance(work.task, tuple)]
+        children = [child for work in batch for child in work.children]
+        if children:
+            connection.exec_driver_sql(self._child_sql, children)
         if rows:
             connection.exec_driver_sql(self._insert_sql, rows)
         return [None if isinstance(work.task, tuple) else work.task(connection) for work in batch]
@@ -167,7 +182,7 @@ def _deliver(batch: Sequence[_Work], results: Sequence[Any]) -> None:
 def _given_up(work: _Work, cause: Exception) -> InternalError:
     """What the one who waits is told. A row goes to the log as it is, so that nothing billed is lost."""
     if isinstance(work.task, tuple):
-        _log.critical("this row is not in the ledger: %s", json.dumps(work.task), exc_info=cause)
+        _log.critical("this row is not in the ledger: %s", json.dumps([*work.task, *work.children]), exc_info=cause)
     error = InternalError("The gateway cannot keep its records at the moment. Try again later.")
     error.__cause__ = cause
     return error

@@ -11,15 +11,17 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
-from app.accounts.interfaces import KeyRecord, LedgerRow, UsageSummary
+from app.accounts.interfaces import AttemptRow, KeyRecord, LedgerRow, UsageSummary
 from app.accounts.usage import NO_TARIFF
 from app.core.errors import InternalError
 from app.store.sql import SqlStore
-from app.store.tables import ledger
-from tests.accounts.records import a_row
+from app.store.tables import attempts, ledger
+from tests.accounts.records import a_row, an_attempt
 
 KEY = KeyRecord("key_1", "laptop", "d1", admin=True, created_at=10.0)
 
@@ -37,7 +39,11 @@ async def store(path: Path) -> AsyncIterator[SqlStore]:
 
 
 def test_ledger_has_one_column_per_field_of_a_row_in_its_order() -> None:
-    assert list(ledger.columns.keys()) == [field.name for field in fields(LedgerRow)]
+    assert [*ledger.columns.keys(), "attempts"] == [field.name for field in fields(LedgerRow)]
+
+
+def test_attempts_have_the_request_and_one_column_per_field_in_its_order() -> None:
+    assert list(attempts.columns.keys()) == ["request_id", *(field.name for field in fields(AttemptRow))]
 
 
 async def test_file_is_for_its_owner_only(store: SqlStore, path: Path) -> None:
@@ -53,6 +59,33 @@ async def test_row_comes_back_as_it_was_booked(store: SqlStore) -> None:
     await store.settle(bare)
     await store.settle(full)
     assert await store.rows(since=0, limit=10) == [full, bare]
+
+
+async def test_row_comes_back_with_its_attempts_in_order(store: SqlStore) -> None:
+    failed = an_attempt(outcome="failed", error_code="backend_timeout", backend_request_id=None, cost_micros=0)
+    both = a_row(request_id="both", attempts=(failed, an_attempt(number=2, backend="other")))
+    one = a_row(request_id="a", attempts=(an_attempt(),), started_at=both.started_at - 1)
+    await asyncio.gather(store.settle(both), store.settle(one), store.settle(a_row(request_id="none", started_at=1.0)))
+    rows = await store.rows(since=2.0, limit=10)
+    assert rows == [both, one]
+    assert await store.rows(since=0, limit=1) == [both]
+
+
+async def test_rows_with_their_attempts_take_two_questions(store: SqlStore) -> None:
+    asked: list[str] = []
+
+    def note(*told: Any) -> None:
+        asked.append(told[2])
+
+    await asyncio.gather(
+        *(store.settle(a_row(request_id=f"r{number}", attempts=(an_attempt(),))) for number in range(50))
+    )
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        assert len(await store.rows(since=0, limit=100)) == 50
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert len([statement for statement in asked if statement.startswith("SELECT")]) == 2
 
 
 async def test_rows_come_newest_first_within_the_limit(store: SqlStore) -> None:
@@ -74,6 +107,21 @@ async def test_neighbours_share_a_commit(store: SqlStore) -> None:
     await asyncio.gather(*(store.settle(a_row(request_id=f"r{number}")) for number in range(2500)))
     assert len(await store.rows(since=0, limit=5000)) == 2500
     assert store.commits <= 10
+
+
+async def test_second_booking_of_a_request_adds_no_attempt_twice(store: SqlStore) -> None:
+    row = a_row(attempts=(an_attempt(), an_attempt(number=2)))
+    await store.settle(row)
+    await asyncio.gather(*(store.settle(row) for _ in range(3)))
+    assert await store.rows(since=0, limit=10) == [row]
+
+
+async def test_row_whose_attempt_cannot_be_stored_is_not_stored_either(store: SqlStore) -> None:
+    poison = a_row(request_id="poison", attempts=(an_attempt(), an_attempt(number=2, cost_micros=2**70)))
+    good = a_row(request_id="good", attempts=(an_attempt(),))
+    outcomes = await asyncio.gather(store.settle(poison), store.settle(good), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [InternalError, type(None)]
+    assert await store.rows(since=0, limit=10) == [good]
 
 
 async def test_row_is_booked_though_its_waiter_is_cancelled(store: SqlStore) -> None:
@@ -187,6 +235,27 @@ async def test_key_is_found_by_digest_also_when_revoked(store: SqlStore) -> None
     assert await store.key_by_digest("d2") is None
     assert await store.revoke_key("key_1", 20.0)
     assert await store.key_by_digest("d1") == replace(KEY, revoked_at=20.0)
+
+
+async def test_key_is_found_by_id(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    assert await store.key_by_id("key_1") == KEY
+    assert await store.key_by_id("key_2") is None
+
+
+async def test_vendor_secret_of_a_live_key_is_renewed_one_by_one(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    await store.add_key(replace(KEY, id="key_2", digest="d2"))
+    assert await asyncio.gather(store.renew_vendor_secret("key_1"), store.renew_vendor_secret("key_1")) == [2, 3]
+    assert await store.keys() == [replace(KEY, vendor_version=3), replace(KEY, id="key_2", digest="d2")]
+
+
+async def test_vendor_secret_of_no_live_key_is_not_renewed(store: SqlStore) -> None:
+    await store.add_key(KEY)
+    await store.revoke_key("key_1", 20.0)
+    assert await store.renew_vendor_secret("key_1") is None
+    assert await store.renew_vendor_secret("key_2") is None
+    assert await store.key_by_id("key_1") == replace(KEY, revoked_at=20.0)
 
 
 async def test_keys_come_oldest_first(store: SqlStore) -> None:

@@ -83,6 +83,19 @@ async def test_change_that_keeps_failing_is_reported(writer: GroupWriter, path: 
             await writer.apply(lambda connection: connection.exec_driver_sql("DELETE FROM bills").rowcount)
 
 
+async def test_row_and_its_children_are_in_the_log_together(
+    engine: Engine, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    writer = GroupWriter(engine, INSERT, INSERT, tries=1)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(InternalError):
+            await writer.add(("a", 1), (("a-1", 2), ("a-2", 3)))
+    await writer.aclose()
+    [message] = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert json.loads(message.partition(": ")[2]) == ["a", 1, ["a-1", 2], ["a-2", 3]]
+
+
 async def test_change_carries_its_result(writer: GroupWriter, path: Path) -> None:
     added = writer.add(("a", 1))
     deleted = writer.apply(lambda connection: connection.exec_driver_sql("DELETE FROM bills").rowcount)
