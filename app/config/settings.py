@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.config.environment import DOTENV, read_environment
 from app.config.errors import ConfigError
 from app.config.problems import plain_words
+from app.config.publishing import endpoint_address, misfits, public_address, store_place
 
 PREFIX = "TUWEN_"
 _MAX_SHOWN_CHARS = 60
@@ -107,6 +108,31 @@ class Settings(BaseSettings):
     )
     fetch_timeout_s: Seconds = Field(10, description="Longest time for fetching one picture.")
 
+    public_url: Annotated[str, AfterValidator(public_address)] | None = Field(
+        None,
+        description="https address of this gateway, as backends reach it; set: pictures can be published under it.",
+    )
+    blob_store: Annotated[str, AfterValidator(store_place)] | None = Field(
+        None,
+        description="Where published pictures lie: a folder all gateways share, or s3://BUCKET/PREFIX; unset: blobs "
+        "in the data folder.",
+    )
+    blob_endpoint: Annotated[str, AfterValidator(endpoint_address)] | None = Field(
+        None, description="Address of the bucket's store, without the bucket; unset: that of AWS in the region."
+    )
+    blob_region: str | None = Field(
+        None, description="Region that requests to the store are signed for; unset: us-east-1."
+    )
+    blob_access_key_id: str | None = Field(None, description="Id of the store's key.")
+    blob_secret_access_key: SecretStr | None = Field(None, description="The store's key.")
+    blob_virtual_host: bool = Field(
+        False, description="true: the bucket's name goes into the host, as OSS wants it; false: into the path."
+    )
+    blob_ttl_s: float = Field(600, ge=1, le=86_400, description="How long a published picture can be fetched.")
+    blob_max_bytes: Count = Field(
+        512 * _MIB, description="Most bytes of published pictures in the folder; more are told to come again."
+    )
+
     max_upstream_event_bytes: Count = Field(4 * _MIB, description="Largest single event of a backend's stream.")
     max_upstream_body_bytes: Count = Field(32 * _MIB, description="Largest whole answer of a backend.")
 
@@ -123,6 +149,12 @@ class Settings(BaseSettings):
         "console", description="console for people, json for machines."
     )
     cors_origins: Names = Field(("*",), description="Origins browsers may call from, separated by commas; * for all.")
+
+    @model_validator(mode="after")
+    def _go_together(self) -> Self:
+        if lines := list(misfits(self)):
+            raise ValueError("\n".join(lines))
+        return self
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -156,8 +188,10 @@ def variable(field: str) -> str:
 
 
 def _line(error: Mapping[str, Any]) -> str:
+    if not error["loc"]:  # of several settings: the text names them
+        return plain_words(error)
     field = str(error["loc"][0])
     line = f"{variable(field)}: {plain_words(error)}"
-    if field == "secret":
+    if "secret" in field:
         return line
     return f"{line}; it is {str(error['input'])[:_MAX_SHOWN_CHARS]!r}"
