@@ -161,6 +161,17 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tu
     revoke(_settings(), key_id)
 
 
+@keys.command("vendor")
+def keys_vendor(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tuwen keys list' shows it.")],
+    renew: Annotated[bool, typer.Option("--renew", help="Make a new secret; the old one opens nothing more.")] = False,
+) -> None:
+    """Show a key's credentials in the form of vendors, for clients written for them."""
+    from app.commands.keys import show_vendor_credentials
+
+    show_vendor_credentials(_settings(), key_id, renew=renew)
+
+
 @app.command()
 def usage(
     by: Annotated[

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import structlog
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import __version__
@@ -21,6 +21,8 @@ from app.api.chat import ChatEndpoint
 from app.api.deps import CallerOf
 from app.api.middleware import Edge
 from app.api.openapi import describe_chat
+from app.api.vendor import chatocr
+from app.api.vendor.baidu_auth import BaiduAuth
 from app.config.catalog import Catalog
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import DOTENV, read_environment
@@ -216,5 +218,20 @@ def _mount(app: FastAPI, services: Services) -> None:
     )
     # first of all routes: the one that is asked most
     app.router.routes.insert(0, Route("/v1/chat/completions", chat, methods=["POST"]))
+    app.router.routes.extend(_baidu_routes(services))
     app.include_router(models.router(services.catalogs, CallerOf(services.authenticator)))
     app.include_router(health.router())
+
+
+def _baidu_routes(services: Services) -> list[BaseRoute]:
+    settings = services.settings
+    auth = BaiduAuth(services.authenticator, services.clock.now)
+    plugin = chatocr.PluginEndpoint(
+        gateway=services.gateway,
+        auth=auth,
+        catalog=lambda: services.catalogs.current,
+        heartbeat_s=settings.heartbeat_s,
+        deadline_s=settings.deadline_s,
+        max_body_bytes=settings.max_body_bytes,
+    )
+    return chatocr.routes(plugin, auth)

@@ -16,9 +16,10 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import TypeAlias
+from typing import Generic, TypeGuard, TypeVar
 
 from app.accounts.interfaces import Caller, KeyRecord, KeyStore
+from app.accounts.vendor_keys import KEY_ID_FORM, VendorKeys
 from app.core.errors import AuthenticationFailed, InvalidRequest
 
 KEY_PREFIX = "sk-tw-"
@@ -32,8 +33,7 @@ _NO_KEY = frozenset({"", "null", "undefined", "none"})
 _CALLERS_MAX = 10_000
 _STRANGERS_MAX = 1_000
 
-_Believed: TypeAlias = tuple[float, Caller | None]
-_NOTHING_YET: _Believed = (-inf, None)
+T = TypeVar("T")
 
 
 class KeyDigest:
@@ -101,23 +101,36 @@ async def first_key(store: KeyStore, mint: KeyMint) -> str | None:
     return minted.key if await store.add_first_key(minted.record) else None
 
 
+@dataclass(frozen=True, slots=True)
+class VendorHolder:
+    """Who holds credentials in a vendor's form.
+
+    Args:
+        version: of the credentials in force.
+    """
+
+    caller: Caller
+    version: int
+
+
 class Authenticator:
     """Says who stands behind a key. What it learned is believed for `cache_s`; so long may a revoked key live on.
-
-    Strangers are remembered apart from callers, so that a flood of wrong keys cannot push out the right ones.
 
     Args:
         secret: the server's.
         clock: any clock in seconds that never goes back.
+
+    Attributes:
+        vendor_keys: derives the credentials that callers present in a vendor's form.
     """
 
     def __init__(self, store: KeyStore, secret: bytes, *, clock: Callable[[], float], cache_s: float = 2.0) -> None:
         self._store = store
         self._digest = KeyDigest(secret)
         self._clock = clock
-        self._cache_s = cache_s
-        self._callers: dict[str, _Believed] = {}
-        self._strangers: dict[str, _Believed] = {}
+        self._callers: _Beliefs[Caller] = _Beliefs(cache_s)
+        self._holders: _Beliefs[VendorHolder] = _Beliefs(cache_s)
+        self.vendor_keys = VendorKeys(secret)
 
     async def caller(self, presented: str | None) -> Caller:
         """Who presents this key.
@@ -137,28 +150,69 @@ class Authenticator:
             )
         digest = self._digest.of(presented)
         now = self._clock()
-        until, caller = self._callers.get(digest) or self._strangers.get(digest) or _NOTHING_YET
+        until, caller = self._callers.recalled(digest)
         if now >= until:
-            caller = await self._look_up(digest, until=now + self._cache_s)
+            record = await self._store.key_by_digest(digest)
+            caller = self._callers.learned(digest, _caller(record) if _in_use(record) else None, now)
         if caller is None:
             raise AuthenticationFailed(f"{_INCORRECT}: it is unknown or was revoked. Ask the operator for another.")
         return caller
 
-    async def _look_up(self, digest: str, *, until: float) -> Caller | None:
-        """Asks the store. `until` counts from before the question, so no answer is believed for longer than it may."""
-        record = await self._store.key_by_digest(digest)
-        self._callers.pop(digest, None)
-        self._strangers.pop(digest, None)
-        if record is None or record.revoked_at is not None:
-            _remember(self._strangers, digest, (until, None), entries_max=_STRANGERS_MAX)
+    async def vendor_holder(self, key_id: str) -> VendorHolder | None:
+        """Who holds the vendor credentials of a key; `None` if there is no such key, or it was revoked.
+
+        Raises:
+            InternalError: the store cannot be read.
+        """
+        if KEY_ID_FORM.fullmatch(key_id) is None:
             return None
-        caller = Caller(record.id, record.name, record.admin)
-        _remember(self._callers, digest, (until, caller), entries_max=_CALLERS_MAX)
-        return caller
+        now = self._clock()
+        until, holder = self._holders.recalled(key_id)
+        if now >= until:
+            record = await self._store.key_by_id(key_id)
+            known = VendorHolder(_caller(record), record.vendor_version) if _in_use(record) else None
+            holder = self._holders.learned(key_id, known, now)
+        return holder
 
 
-def _remember(cache: dict[str, _Believed], digest: str, believed: _Believed, *, entries_max: int) -> None:
+def _in_use(record: KeyRecord | None) -> TypeGuard[KeyRecord]:
+    return record is not None and record.revoked_at is None
+
+
+def _caller(record: KeyRecord) -> Caller:
+    return Caller(record.id, record.name, record.admin)
+
+
+class _Beliefs(Generic[T]):
+    """What the store said, for a while.
+
+    Strangers are remembered apart from callers, so that a flood of wrong keys cannot push out the right ones.
+    """
+
+    def __init__(self, cache_s: float) -> None:
+        self._cache_s = cache_s
+        self._known: dict[str, tuple[float, T]] = {}
+        self._strangers: dict[str, tuple[float, None]] = {}
+
+    def recalled(self, name: str) -> tuple[float, T | None]:
+        """Until when what is believed of a name, and what it is; `None` for a stranger."""
+        return self._known.get(name) or self._strangers.get(name) or (-inf, None)
+
+    def learned(self, name: str, said: T | None, asked_at: float) -> T | None:
+        """Remembers what the store said, and gives it back. Its time counts from before the question, so no answer is
+        believed for longer than it may."""
+        self._known.pop(name, None)
+        self._strangers.pop(name, None)
+        until = asked_at + self._cache_s
+        if said is None:
+            _remember(self._strangers, name, (until, None), entries_max=_STRANGERS_MAX)
+        else:
+            _remember(self._known, name, (until, said), entries_max=_CALLERS_MAX)
+        return said
+
+
+def _remember(cache: dict[str, T], name: str, believed: T, *, entries_max: int) -> None:
     """Adds an entry that is not there yet; a full cache drops its oldest, which is also the first to expire."""
     if len(cache) >= entries_max:
         del cache[next(iter(cache))]
-    cache[digest] = believed
+    cache[name] = believed

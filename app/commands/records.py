@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from app.accounts.keys import KeyMint
+from app.accounts.vendor_keys import VendorKeys
 from app.commands.errors import CommandFailed
 from app.config.settings import Settings
 from app.store.secret import server_secret
@@ -41,5 +42,18 @@ def key_mint(settings: Settings) -> KeyMint:
     Raises:
         StoreUnusable: the server's secret cannot be used.
     """
+    return KeyMint(_server_secret(settings), clock=time.time, random_bytes=os.urandom)
+
+
+def vendor_keys(settings: Settings) -> VendorKeys:
+    """Derives credentials in the form of vendors.
+
+    Raises:
+        StoreUnusable: the server's secret cannot be used.
+    """
+    return VendorKeys(_server_secret(settings))
+
+
+def _server_secret(settings: Settings) -> bytes:
     configured = settings.secret.get_secret_value() if settings.secret else None
-    return KeyMint(server_secret(settings.data_dir, configured), clock=time.time, random_bytes=os.urandom)
+    return server_secret(settings.data_dir, configured)

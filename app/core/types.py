@@ -22,10 +22,12 @@ class ImageSource:
 
     Args:
         param: where it stands in the caller's request, as `messages[0].content[1].image_url.url`; errors name it.
+        min_side_px: the least the caller's API takes; what backends take at least is theirs to say.
     """
 
     url: str = field(repr=False)
     param: str
+    min_side_px: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import Protocol, TypeAlias
 
+from app.core.errors import ImageRejected
 from app.core.types import Image, ImageRules, ImageSource
 from app.media.containers.model import BrokenContainer
 from app.media.image import PictureBounds, fit_bytes, inspect_bytes, passed, rejected
@@ -87,9 +88,13 @@ class PictureFitter:
         """
         data = await self._reader.read(source)
         try:
-            return await self._fit(data, rules)
+            image = await self._fit(data, rules)
         except BrokenContainer as error:
             raise rejected(error, source.param) from error
+        if min(image.source_width_px or image.width_px, image.source_height_px or image.height_px) < source.min_side_px:
+            least = source.min_side_px
+            raise ImageRejected(f"The picture is smaller than {least} × {least} pixels.", param=source.param)
+        return image
 
     async def _fit(self, data: bytes, rules: ImageRules) -> Image:
         small = len(data) < _SMALL_BYTES

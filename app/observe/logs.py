@@ -26,18 +26,32 @@ _CHATTY = ("uvicorn.error", "watchfiles")
 """Libraries whose every step is news to them; what they say below a warning is shown at `debug` only."""
 
 _REDACTED = "[redacted]"
-_SECRET_FIELDS = frozenset({"authorization", "api_key", "api_secret", "secret", "x-api-key", "access_token"})
+_SECRET_FIELDS = frozenset(
+    {"authorization", "api_key", "api_secret", "secret", "x-api-key", "access_token", "client_secret"}
+)
 
 # A line that holds none of these is passed on unread: one search per hint is thirty times cheaper than the patterns.
-_HINTS = ("sk-", "bearer", "authorization", "api_key", "api-key", "api_secret", "access_token")
+_HINTS = (
+    *("sk-", "bearer", "authorization", "api_key", "api-key", "api_secret", "access_token"),
+    *("client_secret", "secret_key", "bce-auth-", ".2592000."),
+    *("/blobs/", "x-amz-signature"),
+)
 _PATTERNS = (
     # ours, and those of vendors who write keys as OpenAI does
     re.compile(r"(?<![A-Za-z0-9])()sk-[\w-]{4,}"),
     re.compile(r"(?i)(\bbearer\s+)[^\s\"'\\,;)\]]+"),
     # a header with its value, up to the closing quote or the end of the line: signatures hold spaces and commas
     re.compile(r"(?i)(\bauthorization[\"'\\]*\s*[:=,]\s*b?[\"'\\]*)[^\"'\\\n]+"),
+    # Baidu's, as it and we write them, wherever they stand: a signature, an access token
+    re.compile(r"(?i)(\bbce-auth-v\d/)[^\s\"'\\,)\]}]+"),
+    re.compile(r"()\b24\.[0-9a-f]{32}\.2592000\.[\w.-]+"),
     # a field or a query parameter
-    re.compile(r"(?i)((?:api[_-]key|api_secret|access_token)[\"'\\]*\s*[:=,]\s*b?[\"'\\]*)[^\s\"'\\,;&)\]}]+"),
+    re.compile(
+        r"(?i)((?:api[_-]key|api_secret|access_token|client_secret|secret_key)[\"'\\]*\s*[:=,]\s*b?[\"'\\]*)[^\s\"'\\,;&)\]}]+"
+    ),
+    # a published picture, open to whoever has its address
+    re.compile(r"(/blobs/)[\w-]{8,}"),
+    re.compile(r"(?i)(x-amz-signature=)\w+"),
 )
 
 

@@ -1,0 +1,1 @@
+"""The vendors' own APIs, served: for clients that were written for them and are pointed at this gateway."""
