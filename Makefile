@@ -9,7 +9,11 @@ PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy
+# the vendors' own SDKs, in a folder of their own: they serve tests as clients and oracles, and pin old libraries
+VENDOR_SDKS := alibabacloud-contactcenterai20240603 alibabacloud-tea-openapi bce-python-sdk qianfan==0.4.12.3 \
+	spark_ai_python
+
+.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy vendors-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -52,7 +56,12 @@ lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashe
 		-o requirements-build.lock pyproject.toml
 	$(PIP_COMPILE) --upgrade --extra test -c requirements.lock -c requirements-build.lock \
 		-o requirements-test.lock pyproject.toml
+	printf '%s\n' $(VENDOR_SDKS) | $(PIP_COMPILE) --upgrade --no-emit-options --pip-args "--only-binary :all:" \
+		-o requirements-vendors.lock -
 	echo openai==2.54.0 | $(PIP_COMPILE) --upgrade -c requirements.lock -o requirements-openai-2.54.lock -
+
+vendors-test: $(VENV)/.ready-test  ## every vendor, against its own SDK and a server that checks; a line per claim
+	@$(PYTEST) --quiet tests/vendors $(ARGS)
 
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
 	@$(BIN)/python -m tests.bench.ocr_accuracy
@@ -68,6 +77,7 @@ $(VENV)/.ready-run: requirements.lock requirements-build.lock pyproject.toml
 	@tools/setup.sh run
 	@touch $@
 
-$(VENV)/.ready-test: $(VENV)/.ready-run requirements-test.lock requirements-openai-2.54.lock
+$(VENV)/.ready-test: $(VENV)/.ready-run requirements-test.lock requirements-openai-2.54.lock \
+		requirements-vendors.lock
 	@tools/setup.sh test
 	@touch $@

@@ -80,6 +80,7 @@ case ${1:-} in
     echo "tuwen: installing what the tests need into $venv"
     pip_install --require-hashes -r requirements-test.lock
     pip_install --require-hashes --upgrade --target "$venv/openai-2.54" -r requirements-openai-2.54.lock
+    pip_install --require-hashes --only-binary :all: --upgrade --target "$venv/vendor-sdks" -r requirements-vendors.lock
     ;;
   *) fail "usage: tools/setup.sh run|test" ;;
 esac
