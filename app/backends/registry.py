@@ -8,6 +8,7 @@ from importlib import import_module
 from app.backends.base import BackendSpec
 
 KINDS = {
+    "ccai": "app.backends.ccai",
     "ocr": "app.backends.ocr",
     "openai": "app.backends.openai_chat",
     "qianfan": "app.backends.qianfan",

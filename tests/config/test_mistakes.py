@@ -24,7 +24,7 @@ MISTAKES = {
     ),
     "unknown kind far from any": (
         '[backends.b]\nkind = "zzz"\n',
-        'models.local.toml:2: backends.b.kind: unknown kind "zzz"; there are ocr, openai, qianfan',
+        f'models.local.toml:2: backends.b.kind: unknown kind "zzz"; there are {", ".join(sorted(KINDS))}',
     ),
     "kind of a wrong type": (
         "[backends.b]\nkind = 3\n",
