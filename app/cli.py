@@ -134,6 +134,20 @@ def errors(
     explain(code, as_json=as_json)
 
 
+@app.command()
+def doctor(
+    backend: Annotated[str | None, typer.Argument(help="One of 'tuwen backends'; none: all of them.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="Ask each model one small question; vendors may charge for it.")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at each backend: credentials, address, certificate, clock, models, and a question with a picture."""
+    from app.commands.doctor import doctor as run
+
+    run(backend, _settings(), probe=probe, as_json=as_json)
+
+
 @keys.command("create")
 def keys_create(
     name: Annotated[str, typer.Argument(help="Whose it is; shown in lists and in usage.")],
