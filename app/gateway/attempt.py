@@ -19,8 +19,10 @@ from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
 from app.gateway.estimates import within_context
 from app.gateway.fitting import Fitting
+from app.gateway.history import trimmed
 from app.gateway.patience import Patience
-from app.gateway.tailoring import tailor
+from app.gateway.routing import capabilities_for
+from app.gateway.tailoring import retold, tailor
 from app.transports.base import Reply, Transport
 
 _log = structlog.get_logger(__name__)
@@ -96,6 +98,7 @@ class Attempts:
             else:
                 return
             self._log_fault(fault, number, route)
+            self._meter.attempt_failed(fault)
             if begun:
                 yield [Failure(fault)]
                 return
@@ -155,19 +158,25 @@ class Attempts:
 
     async def _dispatched(self, translator: Translator, number: int, route: Route) -> Call:
         """The call that asks for what the caller wants, as far as the route can. Nothing here keeps it: it is large."""
-        bound = self._model.max_output_tokens
-        wanted, notices = tailor(self._request, route.capabilities, model=route.model, max_output_tokens=bound)
-        try:
-            async with asyncio.timeout_at(self._deadline_s):
-                request = await self._fitting.fitted(wanted, route.capabilities)
-        except TimeoutError as error:
-            words = "The pictures could not be had in time; send them as data URLs, or fewer of them."
-            raise ImageRejected(words, param="messages", code="image_fetch_failed") from error
-        request = within_context(request, self._model)
+        request, notices = await self._suited(route)
         call = self._call(translator, request, number)
         self.notices[:] = [*notices, *translator.notices]
         self._meter.dispatched(route, request)
         return call
+
+    async def _suited(self, route: Route) -> tuple[ChatRequest, list[str]]:
+        """The request made into one that the route takes, and a notice per thing that this changed."""
+        bound, able = self._model.max_output_tokens, capabilities_for(route, self._request)
+        wanted, notices = tailor(self._request, able, model=route.model, max_output_tokens=bound)
+        try:
+            async with asyncio.timeout_at(self._deadline_s):
+                request, drawn = await self._fitting.fitted(wanted, route.capabilities)
+        except TimeoutError as error:
+            words = "The pictures could not be had in time; send them as data URLs, or fewer of them."
+            raise ImageRejected(words, param="messages", code="image_fetch_failed") from error
+        request, forgotten = trimmed(request, route.capabilities, self._model.image_tokens)
+        request = within_context(retold(request, route.capabilities), self._model, route.capabilities)
+        return request, [*notices, *drawn, *forgotten]
 
     def _call(self, translator: Translator, request: ChatRequest, number: int) -> Call:
         now = self._clock.now()

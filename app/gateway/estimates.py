@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 
+from app.backends.base import Capabilities
 from app.config.catalog import Model
-from app.core.types import ChatRequest, Detail
+from app.core.types import ChatRequest, Detail, Message
 from app.media.tokens import image_tokens, text_tokens
 
 _LEAST_ROOM_TOKENS = 256
+_DOUBT = 10
+"""A prompt may take one part in so many more than estimated: what a vendor says of characters per token is a mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,21 +30,40 @@ class Prompt:
     def of(cls, request: ChatRequest) -> Prompt:
         parts = [part for message in request.messages for part in message.images]
         sizes = tuple((part.fitted.width_px, part.fitted.height_px, part.detail) for part in parts)
-        return cls(tuple(message.text for message in request.messages), sizes)
+        return cls(tuple(map(_said, request.messages)), sizes)
 
     def tokens(self, family: str) -> int:
         """Tokens of all texts and pictures, by the formula of a model family."""
         return sum(map(text_tokens, self.texts)) + sum(image_tokens(family, *picture) for picture in self.pictures)
 
 
-def within_context(request: ChatRequest, model: Model) -> ChatRequest:
-    """The request with its wish for length cut to the room that the prompt leaves in the model's context.
+def cautious(tokens: int) -> int:
+    """An estimate that the truth rarely exceeds."""
+    return tokens + ceil(tokens / _DOUBT)
+
+
+def within_context(request: ChatRequest, model: Model, capabilities: Capabilities) -> ChatRequest:
+    """The request with its wish for length cut to the room that the prompt leaves: in the model's context, and in what
+    the route takes of a conversation.
 
     Chat programs ask for thousands of tokens whatever the model, and a backend refuses what cannot fit. A little room
     is always asked for: the prompt is only estimated, and whether it fits at all is the backend's to say.
     """
-    wish, context = request.max_output_tokens, model.context_tokens
-    if wish is None or context is None:
+    wish = request.max_output_tokens
+    if capabilities.conversation_tokens is not None and wish is None:
+        wish = capabilities.default_output_tokens  # what the backend would make room for unasked
+    if wish is None or (model.context_tokens is None and capabilities.conversation_tokens is None):
         return request
-    room = max(context - Prompt.of(request).tokens(model.image_tokens), _LEAST_ROOM_TOKENS)
+    prompt = Prompt.of(request).tokens(model.image_tokens)
+    rooms = []
+    if model.context_tokens is not None:
+        rooms.append(model.context_tokens - prompt)
+    if capabilities.conversation_tokens is not None:
+        rooms.append(capabilities.conversation_tokens - cautious(prompt))
+    room = max(min(rooms), _LEAST_ROOM_TOKENS)
     return request if wish <= room else replace(request, max_output_tokens=room)
+
+
+def _said(message: Message) -> str:
+    """All that a message has the model read, the tool calls of its history included."""
+    return "\n".join([message.text, *(f"{call.name} {call.arguments}" for call in message.tool_calls)])

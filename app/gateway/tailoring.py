@@ -1,7 +1,7 @@
-"""Cuts a request to what a route can take, and says what was left out.
+"""Cuts a request to what a route can take, and says what was left out; then tells it in the roles that the route knows.
 
-Only where the answer still makes sense without it: sampling knobs, tools merely offered, pictures of older turns. What
-would change the answer's meaning is refused in `routing` instead, before money is spent.
+Left out only where the answer still makes sense without it: sampling knobs, tools merely offered, pictures of older
+turns. What would change the answer's meaning is refused in `routing` instead, before money is spent.
 """
 
 from __future__ import annotations
@@ -58,6 +58,19 @@ def tailor(
     return replace(request, **changes), notices
 
 
+def retold(request: ChatRequest, capabilities: Capabilities) -> ChatRequest:
+    """The request in the roles that the route knows: tool talk and system text become text of others.
+
+    After the history is trimmed: until then it must be seen which words are whose.
+    """
+    messages = list(request.messages)
+    if not capabilities.tools:
+        messages = [_without_tool_talk(message) for message in messages]
+    if not capabilities.system_role:
+        messages = _fold_system(messages)
+    return replace(request, messages=tuple(messages))
+
+
 def _holds(capabilities: Capabilities, response_format: object) -> bool:
     match response_format:
         case "json_schema":
@@ -82,12 +95,7 @@ def _tools(request: ChatRequest, capabilities: Capabilities, notices: list[str])
 
 def _messages(messages: Iterable[Message], capabilities: Capabilities, notices: list[str]) -> tuple[Message, ...]:
     kept = [message for message in messages if message.parts or message.tool_calls or message.role != "system"]
-    kept = _drop_older_pictures(kept, capabilities, notices)
-    if not capabilities.tools:
-        kept = [_without_tool_talk(message) for message in kept]
-    if not capabilities.system_role:
-        kept = _fold_system(kept)
-    return tuple(kept)
+    return tuple(_drop_older_pictures(kept, capabilities, notices))
 
 
 def _drop_older_pictures(messages: list[Message], capabilities: Capabilities, notices: list[str]) -> list[Message]:

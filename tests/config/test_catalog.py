@@ -158,3 +158,22 @@ def test_a_tariff_may_be_free_or_unknown(desk: Desk, written: str, tariff: Tarif
     model = desk.load_with(text).find("m")
     assert model is not None
     assert model.tariff == tariff
+
+
+def test_several_pictures_are_refused_unless_a_model_says_montage(desk: Desk) -> None:
+    text = '[models."m"]\nroutes = [{ backend = "qwen", model = "x" }]\n'
+    plain, laying_out = (desk.load_with(text + said).find("m") for said in ("", 'multi_image = "montage"\n'))
+    assert plain is not None
+    assert laying_out is not None
+    assert (plain.routes[0].montage, laying_out.routes[0].montage) == (False, True)
+
+
+def test_a_model_for_text_is_another_model_of_the_same_backend(desk: Desk) -> None:
+    text = '[models."m"]\nroutes = [{ backend = "qwen", model = "eyes" }]\n'
+    plain, split = (desk.load_with(text + said).find("m") for said in ("", 'text_model = "words"\n'))
+    assert plain is not None
+    assert split is not None
+    assert plain.routes[0].for_text is plain.routes[0]
+    route = split.routes[0].for_text
+    assert (route.backend.name, route.model, route.capabilities.max_images) == ("qwen", "words", 0)
+    assert split.vision

@@ -138,6 +138,26 @@ MISTAKES = {
         'models.local.toml:3: models.m.tariff: must be a table of prices, "free" or "unknown"',
     ),
     "tariff a number": (MODEL + "tariff = 3\n", "models.local.toml:3: models.m.tariff: must be a table, as { … }"),
+    "several pictures in a word of its own": (
+        MODEL + "multi_image = 'collage'\n",
+        "models.local.toml:3: models.m.multi_image: must be 'refuse' or 'montage'",
+    ),
+    "several pictures as a switch": (
+        MODEL + "multi_image = true\n",
+        "models.local.toml:3: models.m.multi_image: must be 'refuse' or 'montage'",
+    ),
+    "several pictures misspelt": (
+        MODEL + "multi_images = 'montage'\n",
+        "models.local.toml:3: models.m.multi_images: unknown key; did you mean multi_image?",
+    ),
+    "model for text of no name": (
+        MODEL + "text_model = ''\n",
+        "models.local.toml:3: models.m.text_model: must not be empty or hold blanks",
+    ),
+    "model for text as a route": (
+        MODEL + "text_model = { backend = 'ocr', model = 'x' }\n",
+        "models.local.toml:3: models.m.text_model: must be text in quotes",
+    ),
     "context as the page has it": (
         MODEL + "context = '128K'\n",
         "models.local.toml:3: models.m.context: must be a whole number, without quotes",

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.backends.base import Capabilities
 from app.core.types import ChatRequest, ImagePart, ImageSource, Message, TextPart, ToolCall
-from app.gateway.tailoring import tailor
+from app.gateway.tailoring import retold, tailor
 
 FUNCTION = {"type": "function", "function": {"name": "look"}}
 RICH = Capabilities(
@@ -24,6 +24,10 @@ def said(role: Any, text: str = "", *pictures: str, **fields: Any) -> Message:
 def cut(capabilities: Capabilities, *messages: Message, bound: int | None = None, **fields: Any) -> Any:
     request = ChatRequest("public", messages or (said("user", "hi"),), **fields)
     return tailor(request, capabilities, model="remote", max_output_tokens=bound)
+
+
+def told(capabilities: Capabilities, *messages: Message) -> ChatRequest:
+    return retold(ChatRequest("remote", messages), capabilities)
 
 
 def pictures_of(request: ChatRequest) -> list[list[str]]:
@@ -90,7 +94,7 @@ def test_unknown_response_format_is_the_backends_to_judge() -> None:
 
 def test_tool_talk_of_the_history_becomes_text_for_a_route_without_tools() -> None:
     call = ToolCall("c1", "look", '{"at":"cat"}')
-    request, _ = cut(
+    request = told(
         Capabilities(system_role=True),
         said("user", "go"),
         said("assistant", tool_calls=(call,)),
@@ -105,15 +109,25 @@ def test_tool_talk_of_the_history_becomes_text_for_a_route_without_tools() -> No
 
 
 def test_system_text_is_folded_into_the_first_user_text() -> None:
-    request, _ = cut(POOR, said("system", "be brief"), said("system", "in Chinese"), said("user", "hi", "a.png"))
+    request = told(POOR, said("system", "be brief"), said("system", "in Chinese"), said("user", "hi", "a.png"))
     assert [message.role for message in request.messages] == ["user"]
     assert request.messages[0].text == "be brief\nin Chinese\nhi"
     assert pictures_of(request) == [["a.png"]]
 
 
 def test_system_text_alone_becomes_the_question() -> None:
-    request, _ = cut(POOR, said("system", "say hi"))
+    request = told(POOR, said("system", "say hi"))
     assert [(message.role, message.text) for message in request.messages] == [("user", "say hi")]
+
+
+def test_roles_the_route_knows_are_left_alone() -> None:
+    messages = (said("system", "be brief"), said("user", "go"), said("tool", "a cat", tool_call_id="c1"))
+    assert told(RICH, *messages).messages == messages
+
+
+def test_system_text_waits_to_be_folded_until_the_history_is_trimmed() -> None:
+    request, _ = cut(POOR, said("system", "be brief"), said("user", "hi"), said("tool", "a cat", tool_call_id="c1"))
+    assert [message.role for message in request.messages] == ["system", "user", "tool"]
 
 
 def test_empty_system_messages_go_and_empty_user_messages_stay() -> None:
