@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import structlog
 from fastapi import FastAPI
@@ -17,6 +20,7 @@ from starlette.types import ASGIApp
 from app import __version__
 from app.accounts.keys import Authenticator
 from app.api import errors, health, models
+from app.api.blobs import blob_routes
 from app.api.chat import ChatEndpoint
 from app.api.deps import CallerOf
 from app.api.middleware import Edge
@@ -26,6 +30,8 @@ from app.api.vendor.baidu_auth import BaiduAuth
 from app.config.catalog import Catalog
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import DOTENV, read_environment
+from app.config.errors import ConfigError
+from app.config.publishing import bucket_of, folder_of
 from app.config.reload import CatalogHolder
 from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
@@ -33,7 +39,9 @@ from app.core.types import Call, HttpCall, LocalCall
 from app.gateway.attempt import Clocks
 from app.gateway.fitting import Fitting
 from app.gateway.pipeline import Gateway
-from app.media.blobs import NoHosting
+from app.media.blob_folder import FolderHosting
+from app.media.blob_objects import Bucket, ObjectHosting
+from app.media.blobs import CopyReader, Hosting, NoHosting, sweep_regularly
 from app.media.fetch import Fetcher
 from app.media.fit import PictureFitter
 from app.media.image import PictureBounds
@@ -58,6 +66,7 @@ class Services:
     store: SqlStore
     authenticator: Authenticator
     gateway: Gateway
+    copies: CopyReader | None = None
 
 
 def _as_is(value: T) -> T:
@@ -96,9 +105,10 @@ async def open_services(
             timeout_s=settings.fetch_timeout_s,
         )
         life.push_async_callback(fetcher.aclose)
+        hosting = await _hosting(settings, secret, clock, life)
         gateway = Gateway(
             catalogs=catalogs,
-            fitting=Fitting(_fitter(settings, fetcher), NoHosting()),
+            fitting=Fitting(_fitter(settings, fetcher), hosting),
             transports=_transports(settings, life, transport_view),
             ledger=store,
             clock=clock,
@@ -111,7 +121,68 @@ async def open_services(
             store=store,
             authenticator=Authenticator(store, secret, clock=clock.monotonic),
             gateway=gateway,
+            copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
+
+
+async def _hosting(settings: Settings, secret: bytes, clock: Clock, life: AsyncExitStack) -> Hosting:
+    ttl_s = settings.blob_ttl_s
+    hosting: FolderHosting | ObjectHosting
+    if (bucket := _bucket(settings)) is not None:
+        hosting = ObjectHosting(bucket, clock=clock, ttl_s=ttl_s)
+        life.push_async_callback(hosting.aclose)
+    elif (folder := _copies_folder(settings)) is not None and settings.public_url is not None:
+        url, max_bytes = settings.public_url, settings.blob_max_bytes
+        hosting = FolderHosting(folder, public_url=url, secret=secret, clock=clock, ttl_s=ttl_s, max_bytes=max_bytes)
+        await hosting.sweep()  # what a crash left
+    else:
+        return NoHosting()
+    await life.enter_async_context(_running(sweep_regularly(hosting.sweep, ttl_s=ttl_s)))
+    return hosting
+
+
+def _bucket(settings: Settings) -> Bucket | None:
+    name, key = bucket_of(settings.blob_store), settings.blob_secret_access_key
+    if name is None or key is None:
+        return None
+    return Bucket(
+        name=name.bucket,
+        prefix=name.prefix,
+        endpoint=settings.blob_endpoint,
+        region=settings.blob_region or "us-east-1",
+        access_key_id=settings.blob_access_key_id or "",
+        secret_access_key=key.get_secret_value(),
+        virtual_host=settings.blob_virtual_host,
+    )
+
+
+def _copies_folder(settings: Settings) -> Path | None:
+    """The folder of published pictures, made if it is not there.
+
+    Raises:
+        ConfigError: it cannot be made or written.
+    """
+    folder = folder_of(settings, settings.data_dir)
+    if folder is None:
+        return None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigError(f"TUWEN_BLOB_STORE: {folder} cannot be used: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError(f"TUWEN_BLOB_STORE: {folder} cannot be written to")
+    return folder
+
+
+def _tell_where_copies_lie(settings: Settings, folder: Path | None) -> None:
+    if folder is None or (settings.blob_store and settings.secret):
+        return
+    shared = "the same TUWEN_SECRET" if settings.blob_store else "a shared TUWEN_BLOB_STORE and the same TUWEN_SECRET"
+    _log.info(
+        f"published pictures lie in {folder}; gateways on other machines that serve under the same TUWEN_PUBLIC_URL "
+        f"need {shared}"
+    )
 
 
 def _transports(
@@ -184,11 +255,13 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     """
     chosen = settings or load_settings()
     ticking = clock or Clock()
+    folder = _copies_folder(chosen)
     AppStatus.enable_automatic_graceful_drain = False  # streams end when they end, not at SIGTERM
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(chosen, ticking) as services:
+            _tell_where_copies_lie(chosen, folder)
             _mount(app, services)
             yield
 
@@ -221,6 +294,8 @@ def _mount(app: FastAPI, services: Services) -> None:
     app.router.routes.extend(_baidu_routes(services))
     app.include_router(models.router(services.catalogs, CallerOf(services.authenticator)))
     app.include_router(health.router())
+    if services.copies is not None:
+        app.router.routes.extend(blob_routes(services.copies, urlsplit(settings.public_url or "").path))
 
 
 def _baidu_routes(services: Services) -> list[BaseRoute]:
