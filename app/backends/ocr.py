@@ -7,7 +7,7 @@ same `row`; and after each picture `{"image": 0, "done": true}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Annotated
 
@@ -26,7 +26,7 @@ _HOW_TO_SEND = (
     "我只识别图片中的文字。请在消息中附上图片："
     '{"type": "image_url", "image_url": {"url": "data:image/jpeg;base64,..."}}。',
 )
-_NO_TEXT = ("No text was found in the picture.", "图片中没有识别到文字。")
+NO_TEXT = ("No text was found in the picture.", "图片中没有识别到文字。")
 
 _CHARS_PER_TOKEN = 4
 _FIRST_CJK = "\u2e80"
@@ -95,6 +95,22 @@ def wants_regions(request: ChatRequest) -> bool:
     return bool(regions)
 
 
+def region_in(image: Image, text: str, polygon: Sequence[tuple[float, float]], confidence: float) -> OcrRegion:
+    """Places a piece of text in the caller's picture, which may be larger than the one that was read."""
+    x_scale = image.source_width_px / image.width_px if image.source_width_px else 1.0
+    y_scale = image.source_height_px / image.height_px if image.source_height_px else 1.0
+    polygon_px = tuple((round(x * x_scale, 1), round(y * y_scale, 1)) for x, y in polygon)
+    return OcrRegion(text, polygon_px, confidence)
+
+
+def in_language_of(question: str, line: tuple[str, str]) -> str:
+    """A line of our own, given in English and Chinese, in the language of the question; in both where there is none."""
+    english, chinese = line
+    if not question.strip():
+        return f"{english} / {chinese}"
+    return chinese if any(char >= _FIRST_CJK for char in question) else english
+
+
 class OcrTranslator(Translator):
     """One answer of the engine.
 
@@ -140,12 +156,13 @@ class OcrTranslator(Translator):
 
     def _piece(self, record: Record) -> Iterator[Event]:
         if self._wants_regions:
-            self._regions.append(self._region(record))
+            image = self._images[record.image]
+            self._regions.append(region_in(image, record.text, record.polygon, record.confidence))
         yield self._text(record, record.text)
 
     def _picture_done(self, record: Record) -> Iterator[Event]:
         if self._last is None or self._last.image != record.image:
-            yield self._text(record, self._say(_NO_TEXT))
+            yield self._text(record, in_language_of(self._question, NO_TEXT))
         if self._wants_regions:
             yield OcrRegions(record.image, tuple(self._regions))
             self._regions.clear()
@@ -166,21 +183,6 @@ class OcrTranslator(Translator):
         self._said.append(text)
         return TextDelta(text)
 
-    def _region(self, record: Record) -> OcrRegion:
-        """Places a piece in the caller's picture, which may be larger than the one the engine read."""
-        image = self._images[record.image]
-        x_scale = image.source_width_px / image.width_px if image.source_width_px else 1.0
-        y_scale = image.source_height_px / image.height_px if image.source_height_px else 1.0
-        polygon_px = tuple((round(x * x_scale, 1), round(y * y_scale, 1)) for x, y in record.polygon)
-        return OcrRegion(record.text, polygon_px, record.confidence)
-
-    def _say(self, line: tuple[str, str]) -> str:
-        """A line of our own, in the language of the question; in both where there is none."""
-        english, chinese = line
-        if not self._question.strip():
-            return f"{english} / {chinese}"
-        return chinese if any(char >= _FIRST_CJK for char in self._question) else english
-
     @override
     def receive_eof(self) -> Iterator[Event]:
         if self._images_done < len(self._images):
@@ -188,7 +190,7 @@ class OcrTranslator(Translator):
                 "The OCR engine stopped before the last picture was read.", backend=self._backend, retryable=True
             )
         if not self._images:
-            yield self._delta(self._say(_HOW_TO_SEND))
+            yield self._delta(in_language_of(self._question, _HOW_TO_SEND))
         output_tokens = count_tokens("".join(self._said))
         yield UsageReport(output_tokens=output_tokens, image_count=len(self._images), source="counted")
         yield Finish("stop")

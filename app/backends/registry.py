@@ -8,7 +8,9 @@ from importlib import import_module
 from app.backends.base import BackendSpec
 
 KINDS = {
+    "baidu_ocr": "app.backends.baidu_ocr",
     "ccai": "app.backends.ccai",
+    "chatocr": "app.backends.chatocr",
     "ocr": "app.backends.ocr",
     "openai": "app.backends.openai_chat",
     "qianfan": "app.backends.qianfan",

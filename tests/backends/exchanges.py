@@ -24,7 +24,7 @@ from typing import Any
 from app.backends.base import Translator
 from app.backends.registry import spec_of
 from app.core.errors import BackendError
-from app.core.events import Event, Finish, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
+from app.core.events import Event, Finish, OcrRegions, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
 from app.core.types import (
     ChatRequest,
     Context,
@@ -153,14 +153,24 @@ def described(event: Event) -> list[Any]:
             return ["reasoning", text]
         case ToolCallDelta(index, call_id, name, arguments):
             return ["tool_call", index, call_id, name, arguments]
+        case OcrRegions(index, regions):
+            places = [
+                [region.text, [list(corner) for corner in region.polygon_px], region.confidence] for region in regions
+            ]
+            return ["regions", index, places]
         case UsageReport():
-            counts = [event.input_tokens, event.output_tokens, event.cached_tokens, event.reasoning_tokens]
-            assert event.source == "upstream"
-            return ["usage", *counts]
+            return _counts(event)
         case Finish(reason):
             return ["finish", reason]
         case _:
             raise AssertionError(f"no exchange of this suite ends in {event!r}")
+
+
+def _counts(usage: UsageReport) -> list[Any]:
+    if usage.source == "counted":
+        return ["counted", usage.output_tokens, usage.image_count]
+    assert usage.source == "upstream"
+    return ["usage", usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens]
 
 
 def chat_request(body: dict[str, Any]) -> ChatRequest:
