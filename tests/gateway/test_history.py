@@ -25,7 +25,7 @@ def said(role: Role, text: str, *pictures: str) -> Message:
 
 
 def cut(room: int, *messages: Message, wish: int | None = 1) -> tuple[tuple[Message, ...], list[str]]:
-    """Trimmed to `room` tokens for the prompt."""
+    """Trimmed to `room` tokens for the prompt; at least 3, for a quarter of all is the most that is kept for answers."""
     request = ChatRequest("m", messages, max_output_tokens=wish)
     shorter, notices = trimmed(request, Capabilities(conversation_tokens=room + (wish or 0)), FAMILY)
     return shorter.messages, notices
@@ -58,7 +58,7 @@ def conversations(draw: st.DrawFn) -> tuple[Message, ...]:
     return (*messages, said("user", draw(WORDS), *draw(PICTURES)))
 
 
-@given(conversations(), st.integers(0, 1500))
+@given(conversations(), st.integers(3, 1500))
 def test_what_is_left_fits_or_is_the_newest_turn_alone(messages: tuple[Message, ...], room: int) -> None:
     kept, notices = cut(room, *messages)
     left = {turn for turn in turns_of(kept) if turn is not None}
@@ -66,7 +66,7 @@ def test_what_is_left_fits_or_is_the_newest_turn_alone(messages: tuple[Message, 
     assert (kept == messages) == (not notices)
 
 
-@given(conversations(), st.integers(0, 1500))
+@given(conversations(), st.integers(3, 1500))
 def test_system_text_newest_turn_and_pictures_always_stay(messages: tuple[Message, ...], room: int) -> None:
     kept, _ = cut(room, *messages)
     assert [m.text for m in kept if m.role == "system"] == [m.text for m in messages if m.role == "system"]
@@ -74,7 +74,7 @@ def test_system_text_newest_turn_and_pictures_always_stay(messages: tuple[Messag
     assert pictures_of(kept) == pictures_of(messages)
 
 
-@given(conversations(), st.integers(0, 1500))
+@given(conversations(), st.integers(3, 1500))
 def test_what_is_left_is_the_end_of_the_conversation_in_order(messages: tuple[Message, ...], room: int) -> None:
     kept = [(m.role, m.text, m.tool_calls) for m in cut(room, *messages)[0] if m.role != "system"]
     told = [(m.role, m.text, m.tool_calls) for m in messages if m.role != "system"]
@@ -84,7 +84,7 @@ def test_what_is_left_is_the_end_of_the_conversation_in_order(messages: tuple[Me
         assert told[-len(kept) - 1][0] == "assistant"  # no turn is torn
 
 
-@given(conversations(), st.integers(0, 1500))
+@given(conversations(), st.integers(3, 1500))
 def test_no_more_goes_than_must(messages: tuple[Message, ...], room: int) -> None:
     _, notices = cut(room, *messages)
     if not notices:
