@@ -25,7 +25,7 @@ def said(role: Role, text: str, *pictures: str) -> Message:
 
 
 def cut(room: int, *messages: Message, wish: int | None = 1) -> tuple[tuple[Message, ...], list[str]]:
-    """Trimmed to `room` tokens for the prompt; at least 3, for a quarter of all is the most that is kept for answers."""
+    """Trimmed to `room` tokens for the prompt; of fewer than 3 none would be kept for the answer."""
     request = ChatRequest("m", messages, max_output_tokens=wish)
     shorter, notices = trimmed(request, Capabilities(conversation_tokens=room + (wish or 0)), FAMILY)
     return shorter.messages, notices
