@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from app.accounts.interfaces import Caller, Ledger
+from app.config.catalog import Model
 from app.config.reload import CatalogHolder
 from app.core.clock import Clock
 from app.core.errors import GatewayError
@@ -14,6 +16,7 @@ from app.core.events import Event, UsageReport
 from app.core.types import Call, ChatRequest
 from app.gateway.accounting import Meter
 from app.gateway.attempt import Attempts, Clocks
+from app.gateway.compose import Composed
 from app.gateway.fitting import Fitting
 from app.gateway.routing import candidates, find_model
 from app.transports.base import Transport
@@ -71,26 +74,29 @@ class Gateway:
             self._ledger, self._clock, request_id=request_id, caller=caller, model=model, stream=request.stream
         )
         async with meter:
-            attempts = Attempts(
-                request_id=request_id,
-                model=model,
-                routes=candidates(model, request),
-                request=request,
-                meter=meter,
-                fitting=self._fitting,
-                transports=self._transports,
-                clock=self._clock,
-                clocks=self._clocks,
-            )
-            del request  # the attempts let go of its pictures once the answer has begun
-            async with aclosing(_metered(attempts, meter)) as batches:
-                yield Exchange(batches, attempts.notices, meter)
+            answering = self._answering(model, request, meter, request_id)
+            del request  # whoever answers lets go of its pictures once the answer has begun
+            async with aclosing(_metered(answering, meter)) as batches:
+                yield Exchange(batches, answering.notices, meter)
+
+    def _answering(self, model: Model, request: ChatRequest, meter: Meter, request_id: str) -> Attempts | Composed:
+        asking = partial(
+            Attempts,
+            request_id=request_id,
+            meter=meter,
+            fitting=self._fitting,
+            transports=self._transports,
+            clock=self._clock,
+        )
+        if model.recipe is not None:
+            return Composed(model.recipe, request, asking=asking, meter=meter, clock=self._clock, clocks=self._clocks)
+        return asking(model=model, routes=candidates(model, request), request=request, clocks=self._clocks)
 
 
-async def _metered(attempts: Attempts, meter: Meter) -> AsyncGenerator[Sequence[Event], None]:
+async def _metered(answering: Attempts | Composed, meter: Meter) -> AsyncGenerator[Sequence[Event], None]:
     """Taps what passes, and settles before the end of the answer is handed on."""
     try:
-        async with aclosing(attempts.batches()) as batches:
+        async with aclosing(answering.batches()) as batches:
             async for batch in batches:
                 if meter.tap(batch):
                     await meter.settle()

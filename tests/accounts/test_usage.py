@@ -3,38 +3,54 @@
 from __future__ import annotations
 
 import json
+from inspect import signature
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.accounts.interfaces import LedgerRow
-from app.accounts.usage import NO_TARIFF, book
-from app.core.events import UsageReport
+from app.accounts.interfaces import AttemptRow, LedgerRow
+from app.accounts.usage import NO_TARIFF, book, book_attempt, is_unpriced, usage_of
+from app.core.events import UsageReport, UsageSource
 from app.core.money import FREE, Tariff
 
 TARIFF = Tariff(input_per_million=4_000_000, output_per_million=12_000_000, cached_per_million=1_000_000, per_call=7)
 USAGE = UsageReport(input_tokens=1000, output_tokens=200, cached_tokens=100, reasoning_tokens=50, image_count=2)
 
 
-def booked(**changes: Any) -> LedgerRow:
+def attempted(number: int = 1, **changes: Any) -> AttemptRow:
+    known: dict[str, Any] = {
+        "model": "qwen-vl-vision",
+        "backend": "qwen",
+        "backend_model": "qwen-vl-plus",
+        "backend_request_id": "up-1",
+        "usage": USAGE,
+        "tariff": TARIFF,
+        "total_ms": 880.5,
+        "outcome": "finished",
+    }
+    return book_attempt(number=number, **{**known, **changes})
+
+
+def booked(*attempts: AttemptRow, **changes: Any) -> LedgerRow:
+    """A row of these attempts; of one that is changed likewise where none are given."""
     known: dict[str, Any] = {
         "request_id": "r1",
         "started_at": 1000.5,
         "key_id": "key_1",
         "model": "qwen-vl-vision",
-        "backend": "qwen",
-        "backend_model": "qwen-vl-plus",
-        "backend_request_id": "up-1",
         "stream": True,
-        "usage": USAGE,
         "tariff": TARIFF,
         "first_event_ms": 120.4,
         "total_ms": 900.6,
         "outcome": "finished",
     }
-    return book(**{**known, **changes})
+    of_one = changes.keys() & (signature(book_attempt).parameters.keys())
+    of_row = changes.keys() & known.keys() | changes.keys() & {"error_code"}
+    assert changes.keys() == of_one | of_row
+    only = (attempted(**{name: changes[name] for name in of_one}),)
+    return book(attempts=attempts or only, **{**known, **{name: changes[name] for name in of_row}})
 
 
 def test_finished_request_pays_what_was_reported() -> None:
@@ -74,6 +90,74 @@ def test_names_of_others_are_made_printable_and_cut() -> None:
     assert booked(backend_request_id=None).backend_request_id is None
 
 
+def test_row_adds_up_its_attempts() -> None:
+    read = attempted(1, backend="ocr", tariff=Tariff(per_image=5), usage=UsageReport(0, 30, 0, 0, 2, "counted"))
+    row = booked(read, attempted(2, total_ms=10))
+    assert (row.input_tokens, row.output_tokens, row.cached_tokens, row.reasoning_tokens) == (1000, 230, 100, 50)
+    assert (row.image_count, row.usage_source) == (4, "counted")
+    assert row.cost_micros == 10 + row.attempts[1].cost_micros
+    assert (row.backend, row.backend_request_id, row.tariff) == ("qwen", "up-1", row.attempts[1].tariff)
+    assert [(attempt.number, attempt.backend, attempt.total_ms) for attempt in row.attempts] == [
+        (1, "ocr", 880),
+        (2, "qwen", 10),
+    ]
+
+
+def test_cost_of_a_row_can_be_checked_from_its_attempts() -> None:
+    read = attempted(1, tariff=Tariff(output_per_million=3_000_000, per_image=5))
+    row = booked(read, attempted(2))
+    checked = [Tariff(**json.loads(attempt.tariff)).cost_micros(usage_of((attempt,))) for attempt in row.attempts]
+    assert checked == [attempt.cost_micros for attempt in row.attempts]
+    assert sum(checked) == row.cost_micros
+
+
+@pytest.mark.parametrize(
+    ("sources", "weakest"),
+    [
+        (("upstream", "upstream"), "upstream"),
+        (("upstream", "counted"), "counted"),
+        (("estimated", "counted"), "estimated"),
+    ],
+)
+def test_usage_is_as_sure_as_the_least_sure_of_its_attempts(sources: tuple[UsageSource, ...], weakest: str) -> None:
+    row = booked(*(attempted(at, usage=UsageReport(1, source=source)) for at, source in enumerate(sources, 1)))
+    assert row.usage_source == weakest
+
+
+def test_attempt_that_failed_before_its_first_word_says_nothing_of_the_usage() -> None:
+    failed = attempted(1, usage=None, outcome="failed", error_code="backend_timeout")
+    row = booked(failed, attempted(2))
+    assert (row.usage_source, row.cost_micros, row.attempts[0].cost_micros) == (
+        "upstream",
+        row.attempts[1].cost_micros,
+        0,
+    )
+    assert (row.attempts[0].outcome, row.attempts[0].error_code) == ("failed", "backend_timeout")
+    assert (row.outcome, row.error_code) == ("finished", None)
+
+
+def test_request_is_unpriced_if_anything_used_has_no_tariff() -> None:
+    assert is_unpriced(booked(attempted(1, tariff=None), attempted(2)))
+    assert is_unpriced(booked(attempted(1), attempted(2, tariff=None)))
+    assert booked(attempted(1, tariff=None), attempted(2)).cost_micros == attempted().cost_micros
+
+
+def test_request_is_priced_if_what_has_no_tariff_was_not_used() -> None:
+    row = booked(attempted(1), attempted(2, tariff=None, usage=None, outcome="failed"), outcome="failed")
+    assert not is_unpriced(row)
+    assert row.tariff == row.attempts[0].tariff
+
+
+def test_refused_request_has_no_attempts_and_costs_nothing() -> None:
+    row = book(
+        request_id="r1", started_at=1.0, key_id="k", model="m", stream=False, attempts=(), tariff=TARIFF,
+        first_event_ms=None, total_ms=1, outcome="failed", error_code="unsupported_feature",
+    )  # fmt: skip
+    assert (row.backend, row.backend_model, row.backend_request_id, row.attempts) == ("", "", None, ())
+    assert (row.cost_micros, row.input_tokens, row.usage_source) == (0, 0, "counted")
+    assert Tariff(**json.loads(row.tariff)) == TARIFF
+
+
 @pytest.mark.parametrize("count", [-1, 10**30])
 def test_nonsense_of_a_backend_is_brought_into_bounds(count: int) -> None:
     row = booked(usage=UsageReport(count, count, count, count, count))
@@ -87,6 +171,12 @@ COUNTS = st.integers(min_value=-(2**70), max_value=2**70)
 
 @given(st.builds(UsageReport, COUNTS, COUNTS, COUNTS, COUNTS, COUNTS), st.floats(-1e9, 1e9), COUNTS)
 def test_every_number_of_a_row_fits_a_64_bit_column(usage: UsageReport, elapsed_ms: float, price: int) -> None:
-    row = booked(usage=usage, tariff=Tariff(price, price), first_event_ms=elapsed_ms, total_ms=elapsed_ms)
-    numbers = [value for field in LedgerRow.__slots__ if isinstance(value := getattr(row, field), int)]
+    attempt = attempted(usage=usage, tariff=Tariff(price, price), total_ms=elapsed_ms)
+    row = booked(attempt, attempt, attempt, first_event_ms=elapsed_ms, total_ms=elapsed_ms)
+    numbers = [
+        value
+        for part in (row, attempt)
+        for field in type(part).__slots__
+        if isinstance(value := getattr(part, field), int)
+    ]
     assert all(0 <= number < 2**63 for number in numbers)
