@@ -35,7 +35,7 @@ from app.config.publishing import bucket_of, folder_of
 from app.config.reload import CatalogHolder
 from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
-from app.core.types import Call, HttpCall, LocalCall
+from app.core.types import Call, HttpCall, LocalCall, WsCall
 from app.gateway.attempt import Clocks
 from app.gateway.fitting import Fitting
 from app.gateway.pipeline import Gateway
@@ -51,6 +51,7 @@ from app.store.sql import SqlStore
 from app.transports.base import Transport
 from app.transports.http import HttpTransport
 from app.transports.local import LocalTransport
+from app.transports.websocket import WsTransport
 
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -188,15 +189,16 @@ def _tell_where_copies_lie(settings: Settings, folder: Path | None) -> None:
 def _transports(
     settings: Settings, life: AsyncExitStack, view: Callable[[Transport], Transport]
 ) -> Mapping[type[Call], Transport]:
-    http = HttpTransport(
-        max_event_bytes=settings.max_upstream_event_bytes, max_body_bytes=settings.max_upstream_body_bytes
-    )
+    event_bytes, body_bytes = settings.max_upstream_event_bytes, settings.max_upstream_body_bytes
+    http = HttpTransport(max_event_bytes=event_bytes, max_body_bytes=body_bytes)
     life.push_async_callback(http.aclose)
+    websocket = WsTransport(max_event_bytes=event_bytes, max_body_bytes=body_bytes)
+    life.push_async_callback(websocket.aclose)
     local = LocalTransport(
         ocr_queue=settings.ocr_queue, ocr_threads=settings.ocr_threads, ocr_idle_s=settings.ocr_idle_s
     )
     life.push_async_callback(local.aclose)
-    return {HttpCall: view(http), LocalCall: view(local)}
+    return {HttpCall: view(http), WsCall: view(websocket), LocalCall: view(local)}
 
 
 def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> CatalogHolder:

@@ -21,9 +21,19 @@ from app.core.errors import (
 from app.core.types import Frame, HttpCall
 from app.transports.auth import PeekableReply, TokenKeeper
 from app.transports.base import Reply, Transport
+from app.transports.faults import (
+    BAD_ADDRESS,
+    BAD_CERTIFICATE,
+    CUT_SHORT,
+    NO_ANSWER,
+    REFUSAL_BYTES,
+    TOO_LATE,
+    UNREACHABLE,
+    FaultRow,
+    mapped,
+)
 from app.transports.framing import EventTooLarge, SseDecoder
 
-_REFUSAL_BYTES = 64 * 1024
 _LARGE_BODY_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 15.0
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
@@ -33,35 +43,23 @@ _ACCEPT = {
     "json": {"accept": "application/json", "accept-encoding": "identity"},
 }
 
-_UNREACHABLE = "The model's backend cannot be reached at the moment; try again in a few seconds."
-_CUT_SHORT = "The model's backend broke off its answer; try again."
-_NO_ANSWER = "The model's backend sent something that is not an answer; try again, or tell the operator if it persists."
-
-_BAD_CERTIFICATE = "The model's backend has no valid certificate; the operator must look."
-_BAD_ADDRESS = "The model's backend has no valid address; the operator must look."
-_TOO_LATE = "The model's backend did not answer in time; try again."
-
-_ERRORS: tuple[tuple[type[Exception], type[BackendError], str, bool], ...] = (
-    # library's exception, ours, words for the caller, retryable; the first that fits
-    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, _BAD_CERTIFICATE, False),
-    (aiohttp.ClientSSLError, BackendUnavailable, _UNREACHABLE, True),
-    (ssl.SSLError, BackendUnavailable, _UNREACHABLE, True),
-    (aiohttp.ServerTimeoutError, BackendTimeout, _TOO_LATE, True),
-    (aiohttp.InvalidURL, BackendMisconfigured, _BAD_ADDRESS, False),
-    (aiohttp.ClientPayloadError, BackendProtocolError, _CUT_SHORT, True),
-    (aiohttp.ClientResponseError, BackendProtocolError, _NO_ANSWER, True),
-    (aiohttp.ClientConnectionError, BackendUnavailable, _UNREACHABLE, True),
-    (aiohttp.ClientError, BackendUnavailable, _UNREACHABLE, True),
-    (ConnectionError, BackendUnavailable, _UNREACHABLE, True),
+_ERRORS: tuple[FaultRow, ...] = (
+    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, BAD_CERTIFICATE, False),
+    (aiohttp.ClientSSLError, BackendUnavailable, UNREACHABLE, True),
+    (ssl.SSLError, BackendUnavailable, UNREACHABLE, True),
+    (aiohttp.ServerTimeoutError, BackendTimeout, TOO_LATE, True),
+    (aiohttp.InvalidURL, BackendMisconfigured, BAD_ADDRESS, False),
+    (aiohttp.ClientPayloadError, BackendProtocolError, CUT_SHORT, True),
+    (aiohttp.ClientResponseError, BackendProtocolError, NO_ANSWER, True),
+    (aiohttp.ClientConnectionError, BackendUnavailable, UNREACHABLE, True),
+    (aiohttp.ClientError, BackendUnavailable, UNREACHABLE, True),
+    (ConnectionError, BackendUnavailable, UNREACHABLE, True),
 )  # fmt: skip
 _CAUGHT = tuple(row[0] for row in _ERRORS)
 
 
 def _mapped(error: Exception, backend: str) -> BackendError:
-    for library, ours, words, retryable in _ERRORS:
-        if isinstance(error, library):
-            return ours(words, backend=backend, detail=f"{type(error).__name__}: {error}", retryable=retryable)
-    raise error  # pragma: no cover - callers catch exactly the classes of the table
+    return mapped(error, _ERRORS, backend=backend, detail=f"{type(error).__name__}: {error}")
 
 
 def _target(url: str) -> URL:
@@ -115,12 +113,12 @@ class HttpReply(PeekableReply):
         pieces: list[bytes] = []
         size = 0
         try:
-            while size < _REFUSAL_BYTES and (data := await self._read()):
+            while size < REFUSAL_BYTES and (data := await self._read()):
                 pieces.append(data)
                 size += len(data)
         except _CAUGHT:
             pass  # a refusal cut short is still a refusal; what came is enough
-        return b"".join(pieces)[:_REFUSAL_BYTES]
+        return b"".join(pieces)[:REFUSAL_BYTES]
 
     @override
     async def frames(self) -> AsyncGenerator[Sequence[Frame], None]:
@@ -174,7 +172,7 @@ class HttpReply(PeekableReply):
         return body
 
     def _broken(self, detail: str, *, retryable: bool) -> BackendProtocolError:
-        return BackendProtocolError(_NO_ANSWER, backend=self._backend, detail=detail, retryable=retryable)
+        return BackendProtocolError(NO_ANSWER, backend=self._backend, detail=detail, retryable=retryable)
 
 
 class HttpTransport(Transport):
@@ -218,7 +216,7 @@ class HttpTransport(Transport):
         del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:
             if 300 <= response.status < 400:
-                raise BackendProtocolError(_NO_ANSWER, backend=backend, detail=f"redirect {response.status}")
+                raise BackendProtocolError(NO_ANSWER, backend=backend, detail=f"redirect {response.status}")
             bounds = (self._max_event_bytes, self._max_body_bytes)
             yield HttpReply(response, backend, *bounds, cumulative=cumulative)
 

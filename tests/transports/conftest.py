@@ -1,0 +1,16 @@
+"""Event loops for tests of sockets that this code drives itself: the gateway's, and the one of commands and tests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+    return both if item.path.name.startswith("test_websocket") else {"asyncio": asyncio.new_event_loop}
