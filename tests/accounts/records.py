@@ -71,6 +71,7 @@ class FakeKeyStore:
         return self.records.get(digest)
 
     async def key_by_id(self, key_id: str) -> KeyRecord | None:
+        self.questions += 1
         return next((record for record in self.records.values() if record.id == key_id), None)
 
     async def add_key(self, record: KeyRecord) -> None:

@@ -15,6 +15,7 @@ from typer.testing import Result
 
 from app.accounts.interfaces import Caller
 from app.accounts.keys import Authenticator
+from app.accounts.vendor_keys import VendorKeys
 from app.core.errors import AuthenticationFailed
 from app.store.secret import server_secret
 from app.store.sql import SqlStore
@@ -84,6 +85,44 @@ def test_key_is_revoked_only_once(tuwen: Tuwen) -> None:
         result = tuwen("keys", "revoke", unknown)
         assert result.exit_code == 1
         assert result.stderr == f"No key of the id {unknown} is in use. See 'tuwen keys list'.\n"
+
+
+def credentials(result: Result) -> tuple[str, str]:
+    """AK and SK, as they stand on stdout."""
+    found = re.fullmatch(r"AK  (key_[0-9a-f]{12})\nSK  ([0-9a-f]{32})\n", result.stdout)
+    assert found is not None, result.output
+    return found[1], found[2]
+
+
+def test_vendor_credentials_are_shown_with_how_to_set_the_sdk(tuwen: Tuwen, data_dir: Path) -> None:
+    key_id = tuwen("keys", "create", "old client").stderr.split()[1]
+    result = tuwen("keys", "vendor", key_id)
+    ak, sk = credentials(result)
+    assert ak == key_id
+    assert sk == VendorKeys(server_secret(data_dir, None)).secret_key(key_id, 1)
+    for line in ("QIANFAN_BASE_URL=http://127.0.0.1:8000", f"QIANFAN_ACCESS_KEY={ak}", f"QIANFAN_SECRET_KEY={sk}"):
+        assert line in result.stderr.splitlines()
+    assert credentials(tuwen("keys", "vendor", key_id)) == (ak, sk), "they stay until they are renewed"
+
+
+def test_renewed_vendor_credentials_are_others_and_stay(tuwen: Tuwen) -> None:
+    key_id = tuwen("keys", "create", "old client").stderr.split()[1]
+    before = credentials(tuwen("keys", "vendor", key_id))
+    result = tuwen("keys", "vendor", key_id, "--renew")
+    after = credentials(result)
+    assert "within 2 seconds" in result.stderr
+    assert (after[0], after[1] != before[1]) == (before[0], True)
+    assert credentials(tuwen("keys", "vendor", key_id)) == after
+
+
+@pytest.mark.parametrize("words", [(), ("--renew",)])
+def test_no_vendor_credentials_without_a_key_in_use(tuwen: Tuwen, words: tuple[str, ...]) -> None:
+    revoked = tuwen("keys", "create", "laptop").stderr.split()[1]
+    tuwen("keys", "revoke", revoked)
+    for key_id in (revoked, "key_0"):
+        result = tuwen("keys", "vendor", key_id, *words)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr == f"No key of the id {key_id} is in use. See 'tuwen keys list'.\n"
 
 
 async def test_running_gateway_learns_within_two_seconds_what_another_process_did(data_dir: Path) -> None:

@@ -115,7 +115,9 @@ def test_caller_cannot_write_lines_or_move_the_cursor() -> None:
 def test_no_key_is_readable_wherever_it_stands(form: LogForm) -> None:
     out = logging_to(form)
     log = structlog.get_logger()
-    log.info(KEY, plain=KEY, nested={"a": [KEY]}, api_key="opaque-1", authorization="opaque-2")
+    log.info(
+        KEY, plain=KEY, nested={"a": [KEY]}, api_key="opaque-1", authorization="opaque-2", client_secret="opaque-3"
+    )
     logging.getLogger("library").warning("sent %s", {"Authorization": f"Bearer {KEY}"})
     try:
         fail()
@@ -140,6 +142,12 @@ def test_no_key_is_readable_wherever_it_stands(form: LogForm) -> None:
         "x-api-key: SECRET",
         "https://host/chat?api_key=SECRET&authorization=SECRET",
         "https://host/token?access_token=SECRET&x=1",
+        "POST /oauth/2.0/token?grant_type=client_credentials&client_id=key_1&client_secret=SECRET HTTP/1.1",
+        "{'query_string': b'client_id=key_1&client_secret=SECRET', 'path': '/oauth/2.0/token'}",
+        "KeyError: 'client_secret=SECRET'",
+        "POST /rpc/2.0/ai_custom/v1/wenxinworkshop/plugin/x/?access_token=SECRET&x=1",
+        "sign bce-auth-v1/SECRET/2026-11-20T00:00:00Z/300/content-type;host/SECRET",
+        "qianfan_secret_key=SECRET",
         "sent bearer SECRET, and waited",
         "key sk-SECRET1234 of a vendor",
     ],
@@ -149,9 +157,15 @@ def test_credentials_in_many_spellings_are_redacted(line: str) -> None:
     assert "[redacted]" in redact(line)
 
 
+def test_token_in_baidus_form_is_redacted_without_a_name() -> None:
+    token = "24." + "0123456789abcdef" * 2 + ".2592000.1763600000.key_0123456789ab"
+    assert redact(f"ValueError: odd {token}, sorry") == "ValueError: odd [redacted], sorry"
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        "request status=200 client_id=key_3f9c",
         "request status=200 key=key_3f9c path=/v1/chat/completions",
         "risk-assessment of task-force, sk-",
         "the bearer",

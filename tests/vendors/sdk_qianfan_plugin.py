@@ -19,7 +19,7 @@ QUESTION = "图里写了什么?"
 
 
 def sessions(ak: str, sk: str, picture_url: str) -> dict[str, Callable[[], Any]]:
-    import qianfan  # noqa: PLC0415 - it reads the environment when it is imported
+    import qianfan  # it reads the environment when it is imported
 
     def plugin(way: str, secret: str = sk, key: str = ak) -> Any:
         names = ("ak", "sk") if way == "oauth" else ("access_key", "secret_key")

@@ -175,11 +175,10 @@ class PluginEndpoint:
     def _model(self, name: str) -> str:
         """The service's name, where it is a model of the catalogue; else the model made for this. A wildcard is no
         such name: old clients carry the one that the vendor's console gave them."""
-        catalog = self._catalog()
-        if any(name == model.id or name in model.aliases for model in catalog.models if not model.wildcard):
+        exact = {known: model for model in self._catalog().models for known in (model.id, *model.aliases)}
+        if name in exact and not exact[name].wildcard:
             return name
-        own = catalog.find(MODEL)
-        return MODEL if own is not None and own.available else WITHOUT_ACCOUNTS
+        return MODEL if MODEL in exact and exact[MODEL].available else WITHOUT_ACCOUNTS
 
     async def _stream(self, answer: _Answer, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(answer.pieces()) as pieces:
