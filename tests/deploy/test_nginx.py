@@ -55,6 +55,20 @@ def test_its_bounds_lie_outside_the_gateways() -> None:
     assert conf["proxy_next_upstream"] == ["off"], "a question asked twice is paid for twice"
 
 
+def test_credentials_in_a_query_stay_out_of_every_log() -> None:
+    """An error log has the whole request line; a location's own words count over those around it."""
+    block = re.search(r"location ~ \^/\(oauth\|rpc\)/ \{(.*?)\}", CONF.read_text(encoding="utf-8"), re.DOTALL)
+    assert block is not None
+    assert "access_log off;" in block[1]
+    assert "error_log /dev/null emerg;" in block[1]
+    assert "proxy_pass http://tuwen;" in block[1]
+
+
+def test_headers_that_clients_sign_are_not_dropped() -> None:
+    assert directives()["underscores_in_headers"] == ["on"]
+    assert "Host $http_host" in directives()["proxy_set_header"]
+
+
 @contextmanager
 def nginx(folder: Path, gateway_port: int) -> Iterator[int]:
     """Runs the configuration, on a free port and in a folder of its own. Yields the port."""
