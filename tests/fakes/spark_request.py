@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import struct
 from collections.abc import Mapping
@@ -145,7 +144,7 @@ def _check_order(texts: list[dict[str, Any]], service: Service) -> None:
 def _check_picture(content: str) -> None:
     try:
         data = base64.b64decode(content, validate=True)
-    except binascii.Error:
+    except ValueError:
         raise Fault(10005, "the picture is not bare base64") from None
     if len(data) > MAX_IMAGE_BYTES:
         raise Fault(10005, "the picture is over 4 MB")

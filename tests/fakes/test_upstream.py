@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -11,8 +12,10 @@ import pytest
 from tests.fakes import openai, qianfan
 from tests.fakes.http import Cut, Gate, Received
 from tests.fakes.upstream import Upstream
+from tests.fakes.websocket import WsReply, close, fragments, ping, together
 
 CHAT = "/v1/chat/completions"
+UPGRADE = {"upgrade": "websocket", "connection": "Upgrade", "sec-websocket-version": "13"}
 
 
 @pytest.fixture
@@ -125,3 +128,99 @@ async def test_it_runs_beside_other_loops_in_a_thread(client: aiohttp.ClientSess
             body = await response.read()
         assert json.loads(body.split(b"\n")[0].removeprefix(b"data: "))["object"] == "chat.completion.chunk"
         assert len(up.wait_for_requests(1)) == 1
+
+
+async def test_websocket_steps_go_out_once_the_message_is_there(client: aiohttp.ClientSession) -> None:
+    gate = Gate()
+    async with Upstream() as up:
+        up.answer(WsReply(["一", gate, fragments("二", "三", between=ping(b"?")), together("四", "五"), close(1001)]))
+        async with client.ws_connect(up.ws_url + "/chat?a=b") as socket:
+            await socket.send_str("问")
+            assert await socket.receive_str() == "一"
+            await gate.reached()
+            gate.open()
+            assert [await socket.receive_str() for _ in range(3)] == ["二三", "四", "五"]
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+            assert socket.close_code == 1001
+        request = up.requests[0]
+        await request.closed()
+        assert (request.path, request.query, request.messages) == ("/chat", "a=b", ["问".encode()])
+        assert (request.pongs, request.close_codes) == ([b"?"], [1000])
+
+
+async def test_websocket_steps_may_be_made_from_what_came(client: aiohttp.ClientSession) -> None:
+    async with Upstream() as up:
+        up.otherwise(WsReply(lambda request: [f"{len(request.json)} things"]))
+        async with client.ws_connect(up.ws_url) as socket:
+            await socket.send_str("[1, 2]")
+            assert await socket.receive_str() == "2 things"
+        await up.requests[0].closed()
+        assert up.requests[0].close_codes == [1000]
+
+
+async def test_websocket_client_that_vanishes_is_seen(client: aiohttp.ClientSession) -> None:
+    gate = Gate()
+    async with Upstream() as up:
+        up.answer(WsReply([gate], asks=0))
+        response = await client.get(up.url, headers={**UPGRADE, "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg=="})
+        assert response.headers["sec-websocket-accept"] == "BACScCJPNqyz+UBoqMH89VmURoA="
+        await gate.reached()
+        assert not up.requests[0].peer_closed
+        response.close()
+        await up.requests[0].closed()
+        assert up.requests[0].close_codes == []
+
+
+@pytest.mark.parametrize(
+    ("wire", "blame"),
+    [
+        (b"\x81\x01a", "must mask"),
+        (b"\xc1\x81aaaaa", "reserved bits"),
+        (b"\x82\x81aaaaa", "sends text, not frames of kind 2"),
+        (b"\x81\x81\x00\x00\x00\x00\xff", "UnicodeDecodeError"),
+    ],
+)
+async def test_wrong_framing_of_a_client_fails_the_test(wire: bytes, blame: str) -> None:
+    async with Upstream() as up:
+        up.answer(WsReply())
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(up.url.rpartition(":")[2]))
+        head = {**UPGRADE, "sec-websocket-key": "MDEyMzQ1Njc4OWFiY2RlZg=="}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+        writer.write(f"GET / HTTP/1.1\r\n{lines}\r\n".encode() + wire)
+        await reader.read()
+        writer.close()
+        with pytest.raises(AssertionError, match=blame):
+            up.check()
+        up.failures.clear()
+
+
+async def test_message_other_than_expected_fails_the_test(client: aiohttp.ClientSession) -> None:
+    def asks_for_a_cat(request: Received) -> None:
+        assert request.messages == [b"cat"]
+
+    async with Upstream() as up:
+        up.answer(WsReply(["miaow"]), expect=asks_for_a_cat)
+        async with client.ws_connect(up.ws_url + "/pets") as socket:
+            await socket.send_str("dog")
+            await socket.receive()
+        with pytest.raises(AssertionError, match="GET /pets"):
+            up.check()
+        up.failures.clear()
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_websocket_may_be_cut(client: aiohttp.ClientSession, reset: bool) -> None:
+    async with Upstream() as up:
+        up.answer(WsReply(["半", Cut(reset)], asks=0))
+        async with client.ws_connect(up.ws_url) as socket:
+            assert await socket.receive_str() == "半"
+            assert (await socket.receive()).type in {aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR}
+            assert socket.close_code == 1006
+
+
+async def test_websocket_may_be_refused(client: aiohttp.ClientSession) -> None:
+    async with Upstream() as up:
+        up.answer(openai.error(403, code="no", message="no"))
+        with pytest.raises(aiohttp.WSServerHandshakeError) as caught:
+            await client.ws_connect(up.ws_url)
+        assert caught.value.status == 403
