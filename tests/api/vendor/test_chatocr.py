@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -14,10 +15,11 @@ import pytest
 from app.api.vendor.chatocr_wire import code_of, error_body
 from app.core import errors
 from tests.api.pictures import data_url, picture
-from tests.api.vendor.conftest import PICTURE, PLUGIN, Vendor
+from tests.api.vendor.conftest import MODELS, PICTURE, PLUGIN, Vendor
 from tests.fakes import openai
 from tests.fakes.http import Cut, Gate, Reply
 from tests.fakes.upstream import Upstream
+from tests.support.server import serving
 from tests.transports.drawn import lines, png
 
 
@@ -143,6 +145,19 @@ def test_model_of_the_catalogue_may_be_named_in_the_path(vendor: Vendor, upstrea
     upstream.answer(openai.answer("yes"))
     asked = vendor.served.client.post(path, json={"query": "q", "fileurl": PICTURE})
     assert asked.json()["result"] == "yes"
+
+
+@pytest.mark.parametrize(("backend", "answers"), [("fake", "chatocr-vision"), ("unset", "local-ocr-vision")])
+def test_name_from_the_vendors_console_leads_to_the_recipe_where_it_can_answer(
+    upstream: Upstream, tmp_path: Path, backend: str, answers: str
+) -> None:
+    unset = '[backends.unset]\nkind = "openai"\nbase_url = "env::TUWEN_TEST_URL_THAT_IS_NEVER_SET"\n'
+    recipe = f'[models."chatocr-vision"]\nroutes = [{{ backend = "{backend}", model = "r" }}]\n'
+    upstream.answer(openai.answer("yes"))
+    with serving(tmp_path, MODELS.format(url=upstream.url) + unset + recipe) as served:
+        page = data_url(png(lines("A line", size_px=(240, 80))[0]))
+        body = {"query": "q", "fileurl": page}
+        assert served.booked(served.client.post(f"{PLUGIN}/testxxx/", json=body)).model == answers
 
 
 def test_content_type_and_unknown_fields_do_not_matter(vendor: Vendor, upstream: Upstream) -> None:
