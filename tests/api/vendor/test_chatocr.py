@@ -111,7 +111,7 @@ def test_verbose_stream_begins_with_an_echo_that_holds_the_answer(vendor: Vendor
     assert [item["word"] for item in result["ocr_result"]] == result["llm_result"].splitlines()
     assert result["llm_result"].splitlines()[0] == "First Settings"
     assert last["is_end"]
-    assert vendor.served.booked(response).model == "local-ocr-vision"
+    assert vendor.served.booked(response).model == "chatocr-vision"
 
 
 def test_silent_stream_is_kept_alive_by_empty_lines_and_nothing_else(vendor: Vendor, upstream: Upstream) -> None:
