@@ -56,7 +56,7 @@ class CcaiOptions(BackendOptions):
     @field_validator("base_url")
     @classmethod
     def _is_address(cls, url: str) -> str:
-        if not _BASE_URL.fullmatch(url) or not url.isascii():
+        if not _BASE_URL.fullmatch(url) or not url.isascii() or not _has_sound_port(url):
             raise ValueError("an address as https://host or https://host:port/path, in ASCII")
         return url.rstrip("/")
 
@@ -76,6 +76,13 @@ class CcaiOptions(BackendOptions):
     @property
     def url(self) -> str:
         return f"{urlsplit(self.base_url).scheme}://{urlsplit(self.base_url).netloc}{self.path}"
+
+
+def _has_sound_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 class CcaiTranslator(Translator):

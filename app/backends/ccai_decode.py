@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from app.backends.ccai_errors import Complaint, ErrorReader, complaint_in
+from app.backends.ccai_errors import Complaint, ErrorReader, complaint_in, object_in
 from app.core.events import Event, Finish, FinishReason, TextDelta, UsageReport
 from app.core.types import Frame
 
@@ -94,7 +94,8 @@ class AnswerDecoder:
             events.append(TextDelta(text))
         if self._finish is not None and reply.usage is not None:
             events.extend(self._end(self._finish))
-        self._whole = not self._streamed and self._frames == 1 and reply.text is not None
+        lone = self._frames == 1 and not frame.event  # a body has no event's name
+        self._whole = lone and not self._streamed and reply.text is not None
         return events
 
     def receive_eof(self) -> Iterable[Event]:
@@ -119,7 +120,7 @@ class AnswerDecoder:
             self.request_id = reply.request_id
         if reply.complains:
             self._over = True
-            complaint = complaint_in(msgspec.json.decode(data))
+            complaint = complaint_in(object_in(data))
             raise self._errors.of_complaint(complaint if complaint.code else _nameless(complaint))
         return reply
 

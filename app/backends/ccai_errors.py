@@ -145,9 +145,8 @@ class ErrorReader:
 
     def of_response(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
         """Reads an answer whose status is not 200; `headers` have lower-case names."""
-        value = _json_of(body)
-        text = body.decode("utf-8", "replace")
-        complaint = complaint_in(value) if isinstance(value, dict) else Complaint(message=text)
+        value = object_in(body)
+        complaint = complaint_in(value) if value else Complaint(message=body.decode("utf-8", "replace"))
         wait_s = _platform_wait_s(headers)
         return self.of_complaint(complaint, status, wait_s if wait_s is not None else retry_after_s(headers))
 
@@ -192,13 +191,14 @@ def _platform_wait_s(headers: Mapping[str, str]) -> float | None:
     return int(value) / 1000 if value.isascii() and value.isdecimal() and len(value) < 10 and int(value) else None
 
 
-def _json_of(body: bytes) -> Any:
-    """The JSON of a body, of its first `data:` line where it is framed as events; `None` where there is none."""
+def object_in(body: bytes) -> Mapping[str, Any]:
+    """The JSON object of a body, of its first `data:` line where it is framed as events; empty where there is none."""
     lines = (line for line in body.splitlines() if line.startswith(b"data:"))
     try:
-        return msgspec.json.decode(next(lines, body).removeprefix(b"data:"))
+        value = msgspec.json.decode(next(lines, body).removeprefix(b"data:"))
     except _JSON_FAULTS:
-        return None
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 def _word(body: Mapping[str, Any], names: tuple[str, ...]) -> str:

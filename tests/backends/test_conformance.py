@@ -13,7 +13,7 @@ from app.core.events import Finish
 from app.core.types import ImagePart
 from tests.backends.exchanges import Exchange, byte_by_byte, chat_request, cut_at, described, ended_at, load, play
 
-EXCHANGES = load("baidu_ocr", "chatocr", "openai", "qianfan")
+EXCHANGES = load("baidu_ocr", "ccai", "chatocr", "openai", "qianfan")
 STREAMS = [exchange for exchange in EXCHANGES if exchange.streamed and exchange.status < 400]
 
 each_exchange = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: f"{exchange.kind}: {exchange.name}")
@@ -117,6 +117,7 @@ def test_pictures_go_out_byte_for_byte(exchange: Exchange) -> None:
 def test_the_suite_covers_the_kinds() -> None:
     count = {kind: sum(exchange.kind == kind for exchange in EXCHANGES) for kind in KINDS}
     assert count["baidu_ocr"] >= 8
+    assert count["ccai"] >= 40
     assert count["chatocr"] >= 20
     assert count["openai"] >= 25
     assert count["qianfan"] >= 15

@@ -13,7 +13,7 @@ from app.transports.http import HttpTransport
 from tests.backends.exchanges import Exchange, load, play
 from tests.fakes.upstream import Upstream
 
-EXCHANGES = load("openai", "qianfan")
+EXCHANGES = load("ccai", "openai", "qianfan")
 
 
 @pytest.fixture
