@@ -16,9 +16,11 @@ from app.gateway.routing import find_model
 def model_object(model: Model) -> dict[str, Any]:
     """A model's entry: OpenAI's four fields, and what Chatbox, Cherry Studio, LobeChat and others read beside them.
 
-    Nulls are left out: some clients take a field that is there as one with a value.
+    A recipe can do what its answering model can. Nulls are left out: some clients take a field that is there as one
+    with a value.
     """
-    capabilities = [route.capabilities for route in model.usable_routes]
+    answering = model if model.recipe is None else model.recipe.answer or model.recipe.ocr
+    capabilities = [route.capabilities for route in answering.usable_routes]
     entry: dict[str, Any] = {
         "id": model.id,
         "object": "model",
@@ -35,10 +37,10 @@ def model_object(model: Model) -> dict[str, Any]:
         "functionCall": any(able.tools for able in capabilities),
         "reasoning": any(able.reasoning for able in capabilities),
     }
-    if model.context_tokens is not None:
-        entry |= {"context_length": model.context_tokens, "contextWindowTokens": model.context_tokens}
-    if model.max_output_tokens is not None:
-        entry["maxOutput"] = model.max_output_tokens
+    if answering.context_tokens is not None:
+        entry |= {"context_length": answering.context_tokens, "contextWindowTokens": answering.context_tokens}
+    if answering.max_output_tokens is not None:
+        entry["maxOutput"] = answering.max_output_tokens
     return entry
 
 

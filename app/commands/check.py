@@ -71,7 +71,7 @@ def _cells(rows: Sequence[RoutingRow], catalog: Catalog) -> list[tuple[str, ...]
             f"{row.rank}.",
             row.backend,
             row.remote_model,
-            state_in_words(catalog.backends[row.backend].missing_env),
+            state_in_words(row.missing_env),
             row.tariff if row.rank == 1 else "",
             limits_in_words(limits[row.model]) if row.rank == 1 else "",
         )
@@ -80,8 +80,7 @@ def _cells(rows: Sequence[RoutingRow], catalog: Catalog) -> list[tuple[str, ...]
 
 
 def _record(row: RoutingRow, catalog: Catalog) -> Mapping[str, Any]:
-    missing_env = catalog.backends[row.backend].missing_env
-    return {**asdict(row), "missing_env": missing_env, "limits": asdict(_limits(catalog)[row.model])}
+    return {**asdict(row), "limits": asdict(_limits(catalog)[row.model])}
 
 
 def _limits(catalog: Catalog) -> Mapping[str, Limits]:

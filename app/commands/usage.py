@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 
 import typer
 
-from app.accounts.interfaces import LedgerRow, UsageGrouping, UsageSummary
+from app.accounts.interfaces import AttemptRow, LedgerRow, UsageGrouping, UsageSummary
 from app.accounts.usage import is_unpriced
 from app.commands.errors import CommandFailed
 from app.commands.records import open_store
@@ -110,7 +110,25 @@ def _print_rows(rows: Sequence[LedgerRow]) -> None:
         "TIME", "MODEL", "BACKEND", "KEY", ">INPUT", ">OUTPUT", ">PICTURES",
         ">COST (YUAN)", ">FIRST (MS)", ">TOTAL (MS)", "OUTCOME",
     )  # fmt: skip
-    print_table(columns, map(_row_cells, rows))
+    print_table(columns, [cells for row in rows for cells in (_row_cells(row), *_step_cells(row))])
+
+
+def _step_cells(row: LedgerRow) -> list[tuple[str, ...]]:
+    """A line for each backend that was asked, where there were several."""
+    return [_attempt_cells(attempt) for attempt in row.attempts] if len(row.attempts) > 1 else []
+
+
+def _attempt_cells(attempt: AttemptRow) -> tuple[str, ...]:
+    return (
+        f"  {attempt.number}.",
+        attempt.model,
+        attempt.backend,
+        "",
+        *_amount_cells(attempt),
+        "",
+        str(attempt.total_ms),
+        _outcome_words(attempt),
+    )
 
 
 def _row_cells(row: LedgerRow) -> tuple[str, ...]:
@@ -119,14 +137,20 @@ def _row_cells(row: LedgerRow) -> tuple[str, ...]:
         row.model,
         row.backend,
         row.key_id,
-        str(row.input_tokens),
-        str(row.output_tokens),
-        str(row.image_count),
-        "no tariff" if is_unpriced(row) else format_yuan(row.cost_micros),
+        *_amount_cells(row),
         "" if row.first_event_ms is None else str(row.first_event_ms),
         str(row.total_ms),
-        row.outcome if row.error_code is None else f"{row.outcome}: {row.error_code}",
+        _outcome_words(row),
     )
+
+
+def _amount_cells(row: LedgerRow | AttemptRow) -> tuple[str, ...]:
+    counts = (row.input_tokens, row.output_tokens, row.image_count)
+    return (*map(str, counts), "no tariff" if is_unpriced(row) else format_yuan(row.cost_micros))
+
+
+def _outcome_words(row: LedgerRow | AttemptRow) -> str:
+    return row.outcome if row.error_code is None else f"{row.outcome}: {row.error_code}"
 
 
 def _group_fields(by: UsageGrouping) -> list[str]:
@@ -138,15 +162,21 @@ def _group_record(by: UsageGrouping, group: UsageSummary) -> _Record:
     return {by: fields.pop("group"), **fields, "cost_yuan": format_yuan(group.cost_micros)}
 
 
+# of CSV: a table in a table is for JSON
 _ROW_FIELDS = [*LedgerRow.__slots__[:-1], "cost_yuan"]
 
 
 def _row_record(row: LedgerRow) -> _Record:
     """A row for programs: times with their offset, costs as text too, and `None` for a cost nobody knows."""
     started_at = datetime.fromtimestamp(row.started_at).astimezone().isoformat(timespec="milliseconds")
-    cost_micros = None if is_unpriced(row) else row.cost_micros
-    cost_yuan = None if cost_micros is None else format_yuan(cost_micros)
-    return {**asdict(row), "started_at": started_at, "cost_micros": cost_micros, "cost_yuan": cost_yuan}
+    attempts = [{**asdict(attempt), **_cost_record(attempt)} for attempt in row.attempts]
+    return {**asdict(row), "started_at": started_at, **_cost_record(row), "attempts": attempts}
+
+
+def _cost_record(row: LedgerRow | AttemptRow) -> _Record:
+    if is_unpriced(row):
+        return {"cost_micros": None, "cost_yuan": None}
+    return {"cost_micros": row.cost_micros, "cost_yuan": format_yuan(row.cost_micros)}
 
 
 def _print_records(form: Literal["json", "csv"], records: Sequence[_Record], fields: Sequence[str]) -> None:

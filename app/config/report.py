@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.config.catalog import Catalog
+from app.config.catalog import Catalog, Model, Recipe
 from app.core.money import FREE, Tariff, format_yuan
 
 
@@ -27,13 +27,15 @@ class BackendRow:
 
 @dataclass(frozen=True, slots=True)
 class RoutingRow:
-    """One route of one model.
+    """One route of one model; of a recipe, one way to put it together: the first usable one is taken.
 
     Args:
         rank: 1 for the route tried first.
-        remote_model: the backend's own name of the model; `*` passes the caller's on.
+        backend: `recipe` where it is none.
+        remote_model: the backend's own name of the model; `*` passes the caller's on; of a recipe `reader → answer`.
         usable: whether its backend is configured.
-        tariff: in words: prices in yuan per million tokens, `free` or `unknown`.
+        tariff: in words: prices in yuan per million tokens, `free` or `unknown`; of a recipe `by step`.
+        missing_env: variables to set before it can be used.
     """
 
     model: str
@@ -43,6 +45,7 @@ class RoutingRow:
     remote_model: str
     usable: bool
     tariff: str
+    missing_env: tuple[str, ...] = ()
 
 
 def backend_rows(catalog: Catalog) -> Sequence[BackendRow]:
@@ -64,9 +67,17 @@ def backend_rows(catalog: Catalog) -> Sequence[BackendRow]:
 
 
 def routing_rows(catalog: Catalog) -> Sequence[RoutingRow]:
-    """All routes of all models, in the order of the file, those not usable included."""
-    return [
-        RoutingRow(
+    """All routes of all models and all ways of all recipes, in the order of the file, those not usable included."""
+    return [row for model in catalog.models for row in _rows_of(model)]
+
+
+def _rows_of(model: Model) -> Iterator[RoutingRow]:
+    return _route_rows(model) if model.recipe is None else _ways(model, model.recipe)
+
+
+def _route_rows(model: Model) -> Iterator[RoutingRow]:
+    for rank, route in enumerate(model.routes, start=1):
+        yield RoutingRow(
             model=model.id,
             aliases=model.aliases,
             rank=rank,
@@ -74,10 +85,29 @@ def routing_rows(catalog: Catalog) -> Sequence[RoutingRow]:
             remote_model=route.model,
             usable=route.backend.configured,
             tariff=tariff_words(model.tariff),
+            missing_env=route.backend.missing_env,
         )
-        for model in catalog.models
-        for rank, route in enumerate(model.routes, start=1)
-    ]
+
+
+def _ways(model: Model, recipe: Recipe) -> Iterator[RoutingRow]:
+    """A recipe's answering models in their order; last the reader alone, whose text is the answer where none can."""
+    ways = [(recipe.ocr, answer) for answer in recipe.answers] + [(recipe.ocr,)]
+    for rank, steps in enumerate(ways, start=1):
+        missing = [name for step in steps if not step.available for name in _missing_env(step)]
+        yield RoutingRow(
+            model=model.id,
+            aliases=model.aliases,
+            rank=rank,
+            backend="recipe",
+            remote_model=" → ".join(step.id for step in steps),
+            usable=all(step.available for step in steps),
+            tariff="by step",
+            missing_env=tuple(dict.fromkeys(missing)),
+        )
+
+
+def _missing_env(model: Model) -> Sequence[str]:
+    return [name for route in model.routes for name in route.backend.missing_env]
 
 
 def tariff_words(tariff: Tariff | None) -> str:

@@ -60,7 +60,19 @@ def test_routes_stand_in_the_order_they_are_tried(tuwen: Tuwen, catalogue: Path)
     ]  # fmt: skip
     assert lines[first + 1].split() == ["2.", "near", "small", "ready"]
     assert lines_of(result, "far-vision")[0][-1] == "unknown"
-    assert "The configuration is sound. 2 of " in result.stdout
+    assert "The configuration is sound. 3 of " in result.stdout
+
+
+def test_recipe_says_who_reads_and_who_answers(tuwen: Tuwen, catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue.write_text(CATALOGUE + '[models.mixed]\nrecipe = { ocr = "two-vision", answer = ["far-vision"] }\n')
+    lines = tuwen("check").stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("mixed"))
+    assert lines[at].split() == [
+        "mixed", "1.", "recipe", "two-vision", "→", "far-vision", "set", "FAR_BASE_URL,", "FAR_API_KEY", "by", "step",
+    ]  # fmt: skip
+    assert lines[at + 1].split() == ["2.", "recipe", "two-vision", "ready"]
+    [first, _] = [record for record in json.loads(tuwen("check", "--json").stdout) if record["model"] == "mixed"]
+    assert (first["usable"], first["missing_env"]) == (False, ["FAR_BASE_URL", "FAR_API_KEY"])
 
 
 def test_variable_that_is_set_is_missed_no_longer(
@@ -70,7 +82,7 @@ def test_variable_that_is_set_is_missed_no_longer(
     monkeypatch.setenv("FAR_API_KEY", "sk-far-secret")
     result = tuwen("check")
     assert lines_of(result, "far-vision")[0][4] == "ready"
-    assert "The configuration is sound. 3 of " in result.stdout
+    assert "The configuration is sound. 4 of " in result.stdout
     assert "sk-far-secret" not in result.output + tuwen("backends", "--json").output
 
 

@@ -16,7 +16,7 @@ from typer.testing import Result
 from app.accounts.usage import NO_TARIFF
 from app.commands.errors import CommandFailed
 from app.commands.usage import since_time
-from tests.accounts.records import a_row
+from tests.accounts.records import a_row, an_attempt
 
 Tuwen = Callable[..., Result]
 Booked = Callable[..., None]
@@ -98,6 +98,35 @@ def test_json_of_rows_says_that_a_cost_is_unknown(tuwen: Tuwen) -> None:
     assert (own["cost_micros"], own["cost_yuan"]) == (None, None)
     assert (qwen["cost_micros"], qwen["cost_yuan"], qwen["request_id"]) == (1_000_001, "1.000001", "2")
     assert datetime.fromisoformat(qwen["started_at"]).timestamp() == pytest.approx(HOUR_AGO + 1, abs=0.001)
+
+
+@pytest.fixture
+def a_recipe(booked: Booked) -> None:
+    read = an_attempt(model="reader", backend="ocr", tariff=NO_TARIFF, cost_micros=0, total_ms=70)
+    answered = an_attempt(number=2, outcome="failed", error_code="backend_timeout")
+    booked(a_row(started_at=HOUR_AGO, model="mixed", attempts=(read, answered)))
+
+
+@pytest.mark.usefixtures("a_recipe")
+def test_backends_asked_for_one_request_stand_below_it(tuwen: Tuwen) -> None:
+    _, row, first, second = (line.split() for line in tuwen("usage", "--rows", "1").stdout.splitlines())
+    assert "mixed" in row
+    assert first == ["1.", "reader", "ocr", "1000", "200", "1", "no", "tariff", "70", "finished"]
+    assert second[:3] == ["2.", "qwen-vl-vision", "qwen"]
+    assert second[-3:] == ["880", "failed:", "backend_timeout"]
+
+
+@pytest.mark.usefixtures("a_recipe")
+def test_json_of_rows_has_the_attempts_with_their_costs(tuwen: Tuwen) -> None:
+    [row] = json.loads(tuwen("usage", "--rows", "1", "--json").stdout)
+    costs = [(attempt["number"], attempt["cost_micros"], attempt["cost_yuan"]) for attempt in row["attempts"]]
+    assert costs == [(1, None, None), (2, 6_400, "0.006400")]
+
+
+@pytest.mark.usefixtures("a_recipe")
+def test_csv_of_rows_has_one_line_per_request(tuwen: Tuwen) -> None:
+    head, row = csv.reader(io.StringIO(tuwen("usage", "--rows", "1", "--csv").stdout))
+    assert ("attempts" in head, len(row)) == (False, len(head))
 
 
 def test_csv_of_rows_runs_no_formula(tuwen: Tuwen, booked: Booked) -> None:

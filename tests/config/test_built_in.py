@@ -92,14 +92,15 @@ def test_no_id_holds_what_clients_hide_and_every_model_has_an_id_they_know_as_se
 
 def test_every_tariff_is_stated(built_in: Catalog) -> None:
     sections = tomllib.loads((TOP / "models.toml").read_text(encoding="utf-8"))["models"]
-    assert [name for name, section in sections.items() if "tariff" not in section] == []
+    unstated = [name for name, section in sections.items() if "tariff" not in section and "recipe" not in section]
+    assert unstated == []
     assert found(built_in, "local-ocr-vision").tariff == FREE
     assert found(built_in, "deepseek-vl2").tariff is None
 
 
 def test_with_no_key_at_all_the_embedded_engine_answers(desk: Desk) -> None:
     catalog = load_catalog(CatalogFiles(built_in_file(), desk.operator), {})
-    assert [model.id for model in catalog.listed()] == ["local-ocr-vision"]
+    assert [model.id for model in catalog.listed()] == ["local-ocr-vision", "chatocr-vision", "chatocr"]
     assert catalog.backends["aggregator"].missing_env == ("AGGREGATOR_BASE_URL", "AGGREGATOR_API_KEY")
 
 

@@ -20,7 +20,9 @@ def test_a_backend_row_says_what_is_missing_and_what_it_would_serve(desk: Desk) 
 def test_a_routing_row_says_rank_and_price(desk: Desk) -> None:
     desk.environ = {}
     assert routing_rows(desk.load()) == [
-        RoutingRow("qwen-vl", ("qwen-vl-vision",), 1, "qwen", "qwen-vl-plus", False, "in 4.29, out 12.86"),
+        RoutingRow(
+            "qwen-vl", ("qwen-vl-vision",), 1, "qwen", "qwen-vl-plus", False, "in 4.29, out 12.86", ("QWEN_KEY",)
+        ),
         RoutingRow("qwen-vl", ("qwen-vl-vision",), 2, "ocr", "rapidocr", True, "in 4.29, out 12.86"),
         RoutingRow("local-ocr-vision", (), 1, "ocr", "rapidocr", True, "free"),
     ]
