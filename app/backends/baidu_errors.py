@@ -129,7 +129,7 @@ SERVICES = ErrorTable.of(
     _busy("336502", "The Baidu account's tokens of this minute are used up", "百度账号本分钟的 token 数已用完"),
     _operator(
         "337008",
-        "install the plugin 智慧图问 in the Baidu application behind this model: Baidu does not know it there",
+        "install the plugin ChatOCR in the Baidu application behind this model: Baidu does not find it there",
         "在该模型对应的百度应用中安装智慧图问插件，百度未能识别插件 id",
     ),
 )

@@ -7,7 +7,7 @@ base64 in a form; answers with its lines of text, whatever was asked, as the emb
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pybase64
@@ -101,9 +101,8 @@ class BaiduOcrTranslator(Translator):
         self._options = options
         self._service = _SERVICES.get(model, _POOREST)
         self._errors = BaiduErrors(backend, options.secrets)
-        self._image: Image | None = None
+        self._placed_in: Image | None = None  # without its bytes; none where nobody asked for places
         self._question = ""
-        self._wants_regions = False
         self._finished = False
 
     @override
@@ -114,18 +113,19 @@ class BaiduOcrTranslator(Translator):
             InvalidRequest: there is none, or the field `ocr` is malformed.
         """
         self._question, images = newest_turn(request)
-        self._wants_regions = wants_regions(request)
-        if self._wants_regions and not self._service.places:
-            self._wants_regions = False
-            self.notices.append("ocr.regions dropped")
+        wants_places = wants_regions(request)
         if not images:
             raise InvalidRequest(_NO_PICTURE[0], chinese=_NO_PICTURE[1], param="messages")
-        self._image = images[-1]
+        image = images[-1]
+        if wants_places and self._service.places:
+            self._placed_in = replace(image, data=b"")
+        elif wants_places:
+            self.notices.append("ocr.regions dropped")
         call = HttpCall(
             method="POST",
             url=self._options.address(_PATH + path_segment(request.model)),
             headers={"content-type": "application/x-www-form-urlencoded"},
-            body=_form(self._image),
+            body=_form(image),
             framing="json",
         )
         return authorised(call, self._options, self._backend, context)
@@ -141,8 +141,8 @@ class BaiduOcrTranslator(Translator):
         self.backend_request_id = None if answer.log_id is None else str(answer.log_id)
         text = "\n".join(line.words for line in answer.words_result) or in_language_of(self._question, NO_TEXT)
         yield TextDelta(text)
-        if self._wants_regions and self._image is not None:
-            yield _regions(self._image, answer.words_result)
+        if self._placed_in is not None:
+            yield _regions(self._placed_in, answer.words_result)
         yield UsageReport(output_tokens=count_tokens(text), image_count=1, source="counted")
         self._finished = True
         yield Finish("stop")

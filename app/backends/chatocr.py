@@ -5,15 +5,13 @@ to AppBuilder on 2024-07-31: what answers now is a service that kept the wire. T
 characters, with earlier turns in a field of their own; one picture, by an address under bcebos.com; errors with status
 200, also where a stream was asked for; a stream whose first packet repeats the request and says what was read in the
 picture, and which ends with `is_end`, without `[DONE]`.
-
-The page gives no bounds for `llm`. Sent are ERNIE's, on which the plugin ran: temperature above 0 and at most 1, top_p
-0 to 1, penalty_score 1 to 2.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -24,27 +22,17 @@ from app.backends.baidu_auth import BaiduOptions, addresses_of, authorised, insp
 from app.backends.baidu_errors import JSON_FAULTS, TABLES, BaiduErrors
 from app.backends.baidu_ocr import Rect
 from app.backends.base import BackendSpec, Capabilities, Finding, Translator
+from app.backends.chatocr_encode import encode_request, newest_image
 from app.backends.ocr import region_in, wants_regions
 from app.backends.signing import path_segment
-from app.core.errors import BackendError, InvalidRequest
+from app.core.errors import BackendError
 from app.core.events import Event, Finish, FinishReason, OcrRegions, TextDelta, UsageReport
-from app.core.types import ChatRequest, Context, Frame, HttpCall, Image, ImageRules, Message
+from app.core.types import ChatRequest, Context, Frame, HttpCall, Image, ImageRules
 
-_PLUGIN = "uuid-chatocr"
 _PATH = "/rpc/2.0/ai_custom/v1/wenxinworkshop/plugin/{}/"  # the slash at its end is part of what is signed
 _BOS_HOSTS = ("bcebos.com",)
-_MAX_QUERY_CHARS = 1000
-_DEFAULT_QUESTION = "请描述这张图片的内容。"
-_UNDERSTOOD = "好的。"
-_BOUNDS: Mapping[str, tuple[float, float]] = {
-    "temperature": (0.01, 1.0),
-    "top_p": (0.0, 1.0),
-    "penalty_score": (1.0, 2.0),
-}
 _REASONS: Mapping[str, FinishReason] = {"length": "length", "content_filter": "content_filter"}
 _ENDPOINT = re.compile(r"[A-Za-z0-9._~-]+")
-
-Turn = dict[str, str]
 
 
 class ChatOcrOptions(BaiduOptions):
@@ -129,8 +117,7 @@ class ChatOcrTranslator(Translator):
         self._backend = backend
         self._options = options
         self._errors = BaiduErrors(backend, options.secrets)
-        self._image: Image | None = None
-        self._wants_regions = False
+        self._placed_in: Image | None = None  # without its bytes; none where nobody asked for places
         self._finished = False
 
     @override
@@ -140,66 +127,16 @@ class ChatOcrTranslator(Translator):
         Raises:
             InvalidRequest: the question is too long, there is no picture, or a vendor field is malformed.
         """
-        self._wants_regions = wants_regions(request)
-        self._image = _newest_image(request)
-        query, history = self._conversation(request)
-        body: dict[str, Any] = {
-            "query": query,
-            "plugins": [_PLUGIN],
-            "fileurl": self._image.url,
-            "stream": request.stream,
-            "verbose": True,
-        }
-        optional = {"llm": self._llm(request), "input_variables": _input_variables(request), "history": history}
+        image = newest_image(request)
+        self._placed_in = replace(image, data=b"") if wants_regions(request) else None
         call = HttpCall(
             method="POST",
             url=self._options.address(_PATH.format(path_segment(self._options.endpoint))),
             headers={"content-type": "application/json"},
-            body=msgspec.json.encode(body | {name: value for name, value in optional.items() if value}),
+            body=encode_request(request, image, self.notices),
             framing="sse" if request.stream else "json",
         )
         return authorised(call, self._options, self._backend, context)
-
-    def _conversation(self, request: ChatRequest) -> tuple[str, list[Turn]]:
-        """What has been asked since the model last spoke, and the turns before it, which the user begins.
-
-        System text goes before the first turn there is. Before a question that has none ahead of it, it stands in the
-        question where both fit, else in a turn of its own.
-        """
-        messages = request.messages
-        answered = max((at for at, message in enumerate(messages, 1) if message.role == "assistant"), default=0)
-        system = "\n\n".join(message.text for message in messages if message.role == "system" and message.text)
-        query = _question(messages, answered)
-        history = _turns(messages[:answered])
-        if not system:
-            if history and history[0]["role"] == "assistant":
-                del history[0]
-                self.notices.append("an assistant message before the first question was dropped")
-            return query, history
-        if not history:
-            both = f"{system}\n\n{query}"
-            if len(both) <= _MAX_QUERY_CHARS:
-                return both, []
-            return query, [_turn("user", system), _turn("assistant", _UNDERSTOOD)]
-        if history[0]["role"] == "user":
-            return query, [_turn("user", f"{system}\n\n{history[0]['content']}"), *history[1:]]
-        return query, [_turn("user", system), *history]
-
-    def _llm(self, request: ChatRequest) -> dict[str, float]:
-        asked = {
-            "temperature": request.temperature,
-            "top_p": request.top_p,
-            "penalty_score": _penalty_score(request),
-        }
-        sent = {}
-        for name, value in asked.items():
-            if value is None:
-                continue
-            low, high = _BOUNDS[name]
-            sent[name] = min(max(value, low), high)
-            if sent[name] != value:
-                self.notices.append(f"{name} sent as {sent[name]}")
-        return sent
 
     @override
     def receive(self, frame: Frame) -> Iterator[Event]:
@@ -222,7 +159,7 @@ class ChatOcrTranslator(Translator):
             packet = _packets.decode(data)
         except JSON_FAULTS:
             raise self._errors.of_response(200, {}, data) from None
-        if packet.error_code or packet.error or packet.code:
+        if str(packet.error_code or 0) != "0" or packet.error or packet.code:
             raise self._errors.of_response(200, {}, data)
         return packet
 
@@ -230,14 +167,15 @@ class ChatOcrTranslator(Translator):
         """The places of the text. The echo holds the answer as well, which comes once more: here it is not said."""
         if str(echo.error_no) != "0":
             raise self._errors.of_code(str(echo.error_no), str(echo.error_msg))
-        if not self._wants_regions or self._image is None:
+        image = self._placed_in
+        if image is None:
             return
         try:
             reading = _readings.decode(echo.result)
         except JSON_FAULTS as error:
             raise self._errors.no_answer(f"ocr_result: {error}") from error
         items = (reading.ocr_result if reading else None) or []
-        yield OcrRegions(0, tuple(region_in(self._image, item.word, item.rect.corners, 1.0) for item in items))
+        yield OcrRegions(0, tuple(region_in(image, item.word, item.rect.corners, 1.0) for item in items))
 
     def _end(self, packet: _Packet) -> Iterator[Event]:
         if packet.usage is not None:
@@ -254,73 +192,6 @@ class ChatOcrTranslator(Translator):
     @override
     def refused(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
         return self._errors.of_response(status, headers, body)
-
-
-def _newest_image(request: ChatRequest) -> Image:
-    images = [part.fitted for message in request.messages for part in message.images]
-    if not images or images[-1].url is None:
-        raise InvalidRequest(
-            "This model answers questions about a picture: send one.",
-            chinese="此模型回答关于图片的问题：请附上图片。",
-            param="messages",
-        )
-    return images[-1]
-
-
-def _question(messages: Sequence[Message], answered: int) -> str:
-    newest = [(at, message.text) for at, message in enumerate(messages) if at >= answered and message.role == "user"]
-    query = "\n".join(text for _, text in newest if text.strip()) or _DEFAULT_QUESTION
-    if len(query) > _MAX_QUERY_CHARS:
-        raise InvalidRequest(
-            f"The question is {len(query)} characters long, and this model takes at most {_MAX_QUERY_CHARS}; shorten "
-            "it, or say the longer part in an earlier turn.",
-            chinese=f"问题有 {len(query)} 个字符，此模型最多接受 {_MAX_QUERY_CHARS} 个；"
-            "请缩短，或将较长的部分放到之前的消息中。",
-            param=f"messages[{newest[-1][0]}].content",
-        )
-    return query
-
-
-def _turn(role: str, content: str) -> Turn:
-    return {"role": role, "content": content}
-
-
-def _turns(messages: Iterable[Message]) -> list[Turn]:
-    """User and assistant by turns; what one says in several messages is one turn."""
-    turns: list[Turn] = []
-    for message in messages:
-        text = message.text.strip() or (_DEFAULT_QUESTION if message.role == "user" else "")
-        if message.role not in {"user", "assistant"} or not text:
-            continue
-        if turns and turns[-1]["role"] == message.role:
-            turns[-1]["content"] += f"\n\n{text}"
-        else:
-            turns.append(_turn(message.role, text))
-    return turns
-
-
-def _penalty_score(request: ChatRequest) -> float | None:
-    value = request.extra.get("penalty_score")
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InvalidRequest(
-            "`penalty_score` must be a number from 1 to 2.",
-            chinese="`penalty_score` 必须是 1 到 2 之间的数字。",
-            param="penalty_score",
-        )
-    return value
-
-
-def _input_variables(request: ChatRequest) -> Mapping[str, Any] | None:
-    value = request.extra.get("input_variables")
-    if value is not None and not isinstance(value, Mapping):
-        raise InvalidRequest(
-            '`input_variables` must be an object, as {"name": "value"}.',
-            chinese='`input_variables` 必须是对象，如 {"name": "value"}。',
-            param="input_variables",
-        )
-    return value
 
 
 def _capabilities(options: ChatOcrOptions, model: str) -> Capabilities:
