@@ -60,7 +60,7 @@ lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashe
 		-o requirements-vendors.lock -
 	echo openai==2.54.0 | $(PIP_COMPILE) --upgrade -c requirements.lock -o requirements-openai-2.54.lock -
 
-vendors-test: $(VENV)/.ready-test  ## every vendor, against its own SDK and a server that checks; a line per claim
+vendors-test: $(VENV)/.ready-test  ## every vendor beside its own SDK; a line per claim
 	@$(PYTEST) --quiet tests/vendors $(ARGS)
 
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture

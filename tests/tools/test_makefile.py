@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PINNED = ("requirements.lock", "requirements-build.lock", "requirements-test.lock", "requirements-openai-2.54.lock")
+PINNED = (
+    "requirements.lock",
+    "requirements-build.lock",
+    "requirements-test.lock",
+    "requirements-openai-2.54.lock",
+    "requirements-vendors.lock",
+)
 
 
 SUITE = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile"

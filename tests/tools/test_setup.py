@@ -127,12 +127,13 @@ def test_a_venv_that_works_is_kept_and_gets_what_is_pinned(machine: Machine) -> 
     calls = machine.calls()
     assert sum("-m venv" in call for call in calls) == 1
     installs = [call for call in calls if "pip install" in call]
-    assert len(installs) == 4
+    assert len(installs) == 5
     assert [call for call in installs if "--require-hashes" not in call] == [installs[1]]
     assert "--no-deps" in installs[1]
     assert "-r requirements.lock" in installs[0]
     assert "-r requirements-test.lock" in installs[2]
     assert "--target .venv/openai-2.54" in installs[3]
+    assert "--target .venv/vendor-sdks" in installs[4]
 
 
 def test_a_venv_whose_python_is_gone_is_made_anew(machine: Machine) -> None:
