@@ -12,6 +12,7 @@
   waits and a `Cut` ends the connection. Any `Reply` is an answer too: `error("CCAI.Throttling.Qpm", retry_after_ms=…)`.
 * With `fetches=True` every picture is read by its address before the answer, and kept in `account.fetched`; where that
   fails, the request is refused. The reading blocks: run the upstream `in_thread()` beside whoever serves the picture.
+  Where an address stands for a server on another port, say so: `account.leads["https://public.test"] = up.url`.
 * The vendor's SDKs work as clients, `endpoint=f"127.0.0.1:{port}", protocol="http"`: one event per chunk, a blank line
   after each.
 
@@ -210,6 +211,7 @@ class CcaiAccount:
         self.app_id = app_id
         self.security_token = security_token
         self.fetched: list[Fetched] = []
+        self.leads: dict[str, str] = {}
         self._clock = clock
         self._fetches = fetches
         self._nonces: set[str] = set()
@@ -286,14 +288,15 @@ class CcaiAccount:
     def _fetch(self, urls: Sequence[str]) -> None:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         for url in urls:
-            self.fetched.append(_fetched(opener, url))
+            begin = next((begin for begin in self.leads if url.startswith(begin)), "")
+            self.fetched.append(_fetched(opener, url, self.leads.get(begin, "") + url.removeprefix(begin)))
             if self.fetched[-1].status != 200:
                 raise Refused("CCAI.ParamInvalid.IllegalParamValue", "The parameter value is illegal: imageUrls.")
 
 
-def _fetched(opener: urllib.request.OpenerDirector, url: str) -> Fetched:
+def _fetched(opener: urllib.request.OpenerDirector, url: str, place: str) -> Fetched:
     try:
-        with opener.open(url, timeout=_FETCH_S) as response:
+        with opener.open(place, timeout=_FETCH_S) as response:
             return Fetched(url, response.status, response.headers.get("content-type", ""), response.read())
     except urllib.error.HTTPError as refused:
         with refused:
