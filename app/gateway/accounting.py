@@ -121,16 +121,13 @@ class Meter:
             self._attempts[-1].backend_request_id = backend_request_id
 
     def note(self, events: Sequence[Event]) -> None:
-        """Notes what the running attempt says, whether the caller hears of it or not."""
+        """Notes what the running attempt says, whether the caller hears of it or not; one that ended says no more."""
         attempt = self._attempts[-1]
         if attempt.end_s is not None:
             return
         attempt.note(events)
-        terminal = events[-1]
-        if isinstance(terminal, Finish):
+        if isinstance(events[-1], Finish):
             attempt.end("finished", self._clock.monotonic())
-        elif isinstance(terminal, Failure):
-            self.attempt_failed(terminal.error)
 
     def attempt_failed(self, error: Exception) -> None:
         """The running attempt, if one runs, ended in this error; another may follow."""

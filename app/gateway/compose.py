@@ -133,7 +133,8 @@ class Composed:
             parts = messages[at].parts
             question = next((index for index, part in enumerate(parts) if isinstance(part, TextPart)), len(parts))
             messages[at] = replace(messages[at], parts=(*parts[:question], told, *parts[question:]))
-        return replace(request, messages=tuple(messages))
+        told_all = [message for message in messages if message.parts or message.role != "user"]  # held pictures only
+        return replace(request, messages=tuple(told_all))
 
 
 def _sighted_or_blind(answer: Model, request: ChatRequest) -> _Step:

@@ -31,6 +31,9 @@ RECEIPT = top_of("receipt.jpg", 150)
 SCREENSHOT = top_of("screenshot.png", 160)
 BLANK = data_url(picture((200, 100), colour="white"))
 
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+TOOL = {"type": "function", "function": {"name": "pay", "parameters": {"type": "object"}}}
+
 MODELS = """
 [backends.far]
 kind = "openai"
@@ -296,17 +299,45 @@ def test_question_before_a_second_message_with_a_picture_alone_is_kept(site: Ser
     assert "惠民生活超市" in readout(body)[0]
 
 
+def test_messages_that_held_a_picture_alone_do_not_come_empty_to_a_blind_model(
+    site: Served, upstream: Upstream
+) -> None:
+    alone = {"role": "user", "content": question(BLANK)[0]["content"][:1]}  # type: ignore[index]
+    upstream.answer(openai.answer("x"))
+    site.chat("not-seeing", messages=[alone, *question(RECEIPT, text="What is it?")])
+    body = asked_of(upstream)
+    assert len(body["messages"]) == 1
+    assert "惠民生活超市" in "".join(readout(body))
+
+
+def test_picture_that_a_tool_brought_is_read_and_told_after_it(site: Served, upstream: Upstream) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "photo", "arguments": "{}"}}
+    messages = [
+        *question(text="What does it say?"),
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": question(RECEIPT)[0]["content"][:1]},  # type: ignore[index]
+    ]
+    upstream.answer(openai.answer("x"))
+    response = site.chat("seeing", messages=messages, tools=[TOOL])
+    assert response.status_code == 200, response.text
+    body = asked_of(upstream)
+    assert body["messages"][-1]["role"] == "user"
+    assert "惠民生活超市" in readout(body)[0]
+
+
 def test_without_an_answering_model_the_text_is_the_answer(site: Served) -> None:
-    whole = site.chat("alone", messages=question(RECEIPT))
-    text = whole.json()["choices"][0]["message"]["content"]
-    local = site.chat("local-ocr-vision", messages=question(RECEIPT))
-    assert text == local.json()["choices"][0]["message"]["content"]
+    response = site.chat("alone", messages=question(RECEIPT))
+    text = response.json()["choices"][0]["message"]["content"]
+    assert text.split()[:2] == (PICTURES / "receipt.txt").read_text().split()[:2]
+    row = site.booked(response)
+    assert (row.model, row.backend, len(row.attempts)) == ("alone", "ocr", 1)
+
+
+def test_without_an_answering_model_the_text_comes_as_it_is_found(site: Served) -> None:
     streamed = deltas(site.chat("alone", messages=question(RECEIPT), stream=True).text)
     pieces = [delta["content"] for delta in streamed if delta.get("content")]
-    assert "".join(pieces) == text
+    assert "惠民生活超市" in "".join(pieces)
     assert len(pieces) > 1
-    row = site.booked(whole)
-    assert (row.model, row.backend, len(row.attempts)) == ("alone", "ocr", 1)
 
 
 def test_without_an_answering_model_and_a_picture_the_reader_says_what_it_does(site: Served) -> None:
@@ -317,10 +348,6 @@ def test_without_an_answering_model_and_a_picture_the_reader_says_what_it_does(s
 def test_without_an_answering_model_the_notices_are_the_readers(site: Served) -> None:
     response = site.chat("alone", messages=question(BLANK), temperature=1)
     assert response.headers["x-tuwen-notice"] == "temperature dropped"
-
-
-SCHEMA = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
-TOOL = {"type": "function", "function": {"name": "pay", "parameters": {"type": "object"}}}
 
 
 @pytest.mark.parametrize(
