@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -97,11 +97,12 @@ def vendors() -> Iterator[Vendors]:
 
 @contextmanager
 def publishing(
-    vendors: Vendors, folder: Path, *, proxy: str = "", bos_only: bool = False, **settings: str
+    vendors: Vendors, folder: Path, settings: Mapping[str, str] = {}, *, proxy: str = "", bos_only: bool = False
 ) -> Iterator[RunningGateway]:
     """A gateway that publishes at its own port, unless told otherwise.
 
     Args:
+        settings: more of them, each without TUWEN_; an empty text takes one away.
         proxy: leads names that are not looked up here to a store.
     """
     folder.mkdir(exist_ok=True)
@@ -112,7 +113,7 @@ def publishing(
         "TUWEN_PORT": str(own),
         "TUWEN_MODELS_FILE": str(vendors.models(folder, bos_only=bos_only)),
         "TUWEN_PUBLIC_URL": f"http://127.0.0.1:{own}",
-        **{f"TUWEN_{name.upper()}": value for name, value in settings.items()},
+        **{f"TUWEN_{name}": value for name, value in settings.items()},
     }
     given = {name: value for name, value in environment.items() if value}
     with running_gateway(folder / "data", given) as gateway:
@@ -163,7 +164,7 @@ def test_vendor_fetches_the_cleaned_picture_from_the_gateways_own_port(
 
 def test_copy_is_gone_after_its_time_and_guesses_find_nothing(tmp_path: Path, vendors: Vendors, shown: Shown) -> None:
     # two seconds of life, and it is looked at until they are over: a little over 3 s
-    with publishing(vendors, tmp_path / "g", blob_ttl_s="2") as gateway:
+    with publishing(vendors, tmp_path / "g", {"BLOB_TTL_S": "2"}) as gateway:
         asked(gateway, "ccai-vision", data_url(picture((100, 100))))
         assert vendors.ccai.fetched[0].status == 200
         place, _, token = vendors.address.rpartition("/")
@@ -187,10 +188,10 @@ def test_copy_is_gone_after_its_time_and_guesses_find_nothing(tmp_path: Path, ve
 
 
 def test_one_gateway_publishes_and_another_serves(tmp_path: Path, vendors: Vendors, shown: Shown) -> None:
-    common = {"blob_store": str(tmp_path / "blobs"), "secret": SECRET}
+    common = {"BLOB_STORE": str(tmp_path / "blobs"), "SECRET": SECRET}
     with (  # two processes start and stop: about 4 s
-        publishing(vendors, tmp_path / "serving", **common) as server,
-        publishing(vendors, tmp_path / "publishing", public_url=server.root_url, **common) as publisher,
+        publishing(vendors, tmp_path / "serving", common) as server,
+        publishing(vendors, tmp_path / "publishing", {"PUBLIC_URL": server.root_url, **common}) as publisher,
     ):
         answer = asked(publisher, "ccai-vision", data_url(picture((100, 100), colour="blue")))
         assert text_of(answer) == "一只猫"
@@ -205,7 +206,7 @@ def test_one_gateway_publishes_and_another_serves(tmp_path: Path, vendors: Vendo
 def test_without_a_place_to_publish_the_caller_is_told_what_to_set(
     tmp_path: Path, vendors: Vendors, shown: Shown
 ) -> None:
-    with publishing(vendors, tmp_path / "g", public_url="") as gateway:
+    with publishing(vendors, tmp_path / "g", {"PUBLIC_URL": ""}) as gateway:
         for model in ("ccai-vision", "chatocr-vision"):
             with pytest.raises(openai.BadRequestError, match="TUWEN_PUBLIC_URL") as refused:
                 asked(gateway, model, data_url(picture((100, 100))))
@@ -219,8 +220,8 @@ def test_without_a_place_to_publish_the_caller_is_told_what_to_set(
 def test_callers_own_address_never_reaches_the_vendor(tmp_path: Path, vendors: Vendors, shown: Shown) -> None:
     with Upstream().in_thread() as host, Upstream().in_thread() as private:
         host.answer(Reply(200, {"content-type": "image/jpeg"}, [photo_with_a_place()], "length"))
-        allowed = {"fetch_allow": f"127.0.0.1/32:{urlsplit(host.url).port}"}
-        with publishing(vendors, tmp_path / "g", **allowed) as gateway:
+        allowed = {"FETCH_ALLOW": f"127.0.0.1/32:{urlsplit(host.url).port}"}
+        with publishing(vendors, tmp_path / "g", allowed) as gateway:
             asked(gateway, "ccai-vision", f"{host.url}/private/photo.jpg?token=secret")
             assert vendors.address.startswith(f"{gateway.root_url}/blobs/")
             [call] = vendors.ccai_upstream.requests
@@ -249,15 +250,15 @@ def test_a_service_that_takes_only_bcebos_gets_a_signed_address_of_a_bucket_ther
     vendors.baidu.bos_only, vendors.baidu.fetches = True, False  # no name under bcebos.com is looked up here
     with S3(virtual_host="s3.bj.bcebos.com").in_thread() as store:
         bucket = {
-            "public_url": "",
-            "blob_store": "s3://pictures",
-            "blob_endpoint": store.url,
-            "blob_region": store.region,
-            "blob_access_key_id": store.access_key_id,
-            "blob_secret_access_key": store.secret_access_key,
-            "blob_virtual_host": "true",
+            "PUBLIC_URL": "",
+            "BLOB_STORE": "s3://pictures",
+            "BLOB_ENDPOINT": store.url,
+            "BLOB_REGION": store.region,
+            "BLOB_ACCESS_KEY_ID": store.access_key_id,
+            "BLOB_SECRET_ACCESS_KEY": store.secret_access_key,
+            "BLOB_VIRTUAL_HOST": "true",
         }
-        with publishing(vendors, tmp_path / "g", bos_only=True, proxy=store.proxy, **bucket) as gateway:
+        with publishing(vendors, tmp_path / "g", bucket, bos_only=True, proxy=store.proxy) as gateway:
             answer = asked(gateway, "chatocr-vision", data_url(photo_with_a_place(), "image/jpeg"))
             assert text_of(answer) == "".join(vendors.baidu.says)
             address = vendors.baidu.asked[0]["fileurl"]
