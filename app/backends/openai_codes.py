@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from app.backends.error_table import ErrorRow
+from app.backends.spark_errors import SPARK
 from app.core.errors import (
     BackendBusy,
     BackendError,
@@ -144,12 +145,14 @@ LITELLM: Mapping[str, Verdict] = {
     "no_db_connection": BackendUnavailable,
 }
 
-CODES: Mapping[str, Mapping[str, Verdict]] = {
+CODES: Mapping[str, Mapping[str, Verdict | ErrorRow]] = {
     "dashscope": DASHSCOPE,
     "zhipu": ZHIPU,
     "siliconflow": SILICONFLOW,
     "ark": ARK,
     "litellm": LITELLM,
+    "iflytek": SPARK.rows,
+    "iflytek-maas": SPARK.rows,
 }
 """By provider; a provider without a row has OpenAI's codes only."""
 

@@ -68,6 +68,7 @@ class _Chunk(msgspec.Struct):
     """The few members that matter, of a chunk or of a whole answer."""
 
     id: str | int | None = None
+    sid: str | None = None  # iFlytek's, where there is no id
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None
@@ -110,8 +111,8 @@ class AnswerDecoder:
             chunk = _CHUNK.decode(frame.data)
         except _FAULTS as fault:
             return self._receive_other(frame, fault)
-        if self.response_id is None and chunk.id is not None:
-            self.response_id = str(chunk.id)
+        if self.response_id is None and (chunk.id is not None or chunk.sid is not None):
+            self.response_id = str(chunk.id if chunk.id is not None else chunk.sid)
         if not chunk.choices or chunk.error_code or chunk.error:
             self._raise_complaint(frame)
         events: list[Event] = []

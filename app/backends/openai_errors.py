@@ -3,7 +3,7 @@
     {"error": {"code", "message", "type"}}        OpenAI, DashScope, Zhipu, Ark, Qianfan V2, LiteLLM, newer vLLM
     {"error": "…"}                                LM Studio
     {"object": "error", "message", "type", "code"}   SGLang, older vLLM
-    {"code", "message", "data"}                   SiliconFlow, Qianfan AI search
+    {"code", "message", "data"}                   SiliconFlow, Qianfan AI search, iFlytek (`msg`); `code: 0` is success
     {"error_code", "error_msg"}                   Baidu V1, with status 200 as well
     "…", text, HTML, nothing                      whatever stands between
     data: {…}                                     any of these inside an event: DashScope, where a stream was asked for
@@ -43,6 +43,8 @@ def find_complaint(value: Any) -> Complaint | None:
         value = value[0]
     if isinstance(value, str):
         return Complaint(message=value)
+    if isinstance(value, dict) and value.get("code") in (0, "0"):  # iFlytek: success
+        return None
     complaint = None
     match value:
         case {"error": {} as error} if error:
@@ -52,7 +54,7 @@ def find_complaint(value: Any) -> Complaint | None:
         case {"error_code": code} if code:
             complaint = _complaint(value, "error_code", "error_msg")
         case {"message": said} | {"code": said} if said:
-            complaint = _complaint(value, "code", "message")
+            complaint = _complaint(value, "code", "msg" if "msg" in value else "message")
         case {"detail": detail}:
             complaint = Complaint(message=str(detail))
     return complaint

@@ -3,8 +3,9 @@
 A row states only what differs; everything else is the default. A `[backends.NAME]` section of models.toml may override
 any flag. Sources, all read 2026-11-20: Model Studio "Qwen API reference" and "vision" (help.aliyun.com), bigmodel.cn
 "GLM-4V", Volcengine Ark "图片理解" and "对话(Chat) API", docs.siliconflow.cn "vision", docs.ollama.com "OpenAI
-compatibility", and the issue trackers of vLLM, SGLang, Ollama and LM Studio. Not on these pages, but our judgement: who
-holds answers to a JSON schema, the names of stream-only models, Zhipu's single stop word, the knobs of local servers.
+compatibility", xfyun.cn/doc/spark, and the issue trackers of vLLM, SGLang, Ollama and LM Studio. Not on these pages,
+but our judgement: who holds answers to a JSON schema, the names of stream-only models, Zhipu's single stop word, the
+knobs of local servers.
 """
 
 from __future__ import annotations
@@ -184,6 +185,32 @@ PROVIDERS: dict[str, ProviderFlags] = {
         # Here silence means low, unlike OpenAI's `auto`; a caller who wants more says `high`.
         knobs=KNOBS - {"presence_penalty", "frequency_penalty", "user"},
         extra=frozenset({"thinking", "reasoning_effort"}),
+    ),
+    # «星火认知大模型http接口文档»: no id, object or finish reason, and usage on the last chunk unasked.
+    "iflytek": ProviderFlags(
+        vision=False,
+        stream_usage=False,
+        # the range is (0, 2]
+        ranges={
+            "temperature": (0.01, 2),
+            "top_p": (0.001, 1),
+            "presence_penalty": (-2, 2),
+            "frequency_penalty": (-2, 2),
+        },
+        knobs=frozenset({"temperature", "top_p", "presence_penalty", "frequency_penalty", "user"}),
+        json_schema=False,
+        extra=frozenset({"top_k", "suppress_plugin"}),
+    ),
+    # «图像理解_HTTP协议» of iFlytek's MaaS: pictures as data URLs; bounds of pictures are our judgement.
+    "iflytek-maas": ProviderFlags(
+        image_rules=ImageRules(max_image_bytes=4 * _MIB, max_side_px=12_800, max_pixels=36_000_000 - 1),
+        details=frozenset(),
+        ranges={"temperature": (0.01, 1)},
+        knobs=frozenset({"temperature", "user"}),
+        tools=False,
+        json_schema=False,
+        json_object=False,
+        extra=frozenset({"top_k", "lora_id", "search_disable"}),
     ),
     # Older servers take one picture unless started with --limit-mm-per-prompt: set `max_images = 1` for these.
     "vllm": ProviderFlags(extra=_LOCAL | {"guided_json", "guided_choice", "guided_regex"}),

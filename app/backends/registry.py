@@ -14,6 +14,7 @@ KINDS = {
     "ocr": "app.backends.ocr",
     "openai": "app.backends.openai_chat",
     "qianfan": "app.backends.qianfan",
+    "spark": "app.backends.spark",
 }
 
 

@@ -121,6 +121,9 @@ class ModelSection(SectionModel):
     def _served(self) -> Self:
         if self.recipe is not None and self.routes:
             raise ValueError("has routes and a recipe; a model has one of them")
+        idle = self.model_fields_set & {"tariff", "multi_image", "text_model", "limits", "vision", "image_tokens"}
+        if self.recipe is not None and idle:
+            raise ValueError(f"{min(idle)} does nothing beside a recipe; it is the models of the recipe that say")
         return self
 
 

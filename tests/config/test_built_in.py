@@ -86,7 +86,8 @@ def test_the_models_people_ask_for_are_there(built_in: Catalog, model_id: str) -
 def test_no_id_holds_what_clients_hide_and_every_model_has_an_id_they_know_as_seeing(built_in: Catalog) -> None:
     for model in built_in.models:
         ids = (model.id, *model.aliases)
-        assert any(name.endswith("-vision") for name in ids), ids
+        sees = model.recipe is not None or any(route.vision for route in model.routes)
+        assert any(name.endswith("-vision") for name in ids) == sees, ids
         assert not [bad for bad in HIDDEN_BY_CLIENTS for name in ids if bad in name.lower()], ids
 
 
@@ -105,7 +106,8 @@ def test_with_no_key_at_all_the_embedded_engine_answers(desk: Desk) -> None:
 
 
 def test_every_picture_route_takes_pictures(built_in: Catalog) -> None:
-    blind = [model.id for model in built_in.models for route in model.routes if route.capabilities.max_images == 0]
+    routes = [(model.id, route) for model in built_in.models for route in model.routes if route.vision]
+    blind = [name for name, route in routes if route.capabilities.max_images == 0]
     assert blind == []
 
 
