@@ -78,8 +78,11 @@ class Vendor(ABC):
 
 
 class Spark(Vendor):
+    """As the built-in catalogue has it."""
+
     model, backend = "spark-vision", "spark"
-    domain: ClassVar[str] = "imagev3"
+    kind: ClassVar[str] = ""
+    section: ClassVar[str] = ""
     troubles: ClassVar[Mapping[Trouble, int]] = {
         "filtered": 10013,
         "busy": 11202,
@@ -97,16 +100,13 @@ class Spark(Vendor):
     def sections(self) -> str:
         return f"""
 [backends.{self.backend}]
-kind = "spark"
+{self.kind}
 app_id = "a1b2c3d4"
 api_key = "spark-key"
 api_secret = "spark-secret"
 base_url = "{self.upstream.ws_url}/v2.1/image"
 text_base_url = "{self.upstream.ws_url}"
-
-[models.{self.model}]
-routes = [{{ backend = "{self.backend}", model = "{self.domain}" }}]
-image_tokens = "spark-general"
+{self.section}
 """
 
     @override
@@ -131,11 +131,21 @@ image_tokens = "spark-general"
 
 
 class SparkGeneral(Spark):
-    model, backend, domain = "spark-general-vision", "spark-general", "general"
+    model, backend, kind = "general-vision", "spark-general", 'kind = "spark"'
+    section = """
+[models.general-vision]
+routes = [{ backend = "spark-general", model = "general" }]
+image_tokens = "spark-general"
+context = 8_192
+"""
 
 
 class SparkText(Spark):
-    model, backend, domain = "spark-ultra", "spark-ultra", "4.0Ultra"
+    model, backend, kind = "spark-ultra", "spark-ultra", 'kind = "spark"'
+    section = """
+[models.spark-ultra]
+routes = [{ backend = "spark-ultra", model = "4.0Ultra" }]
+"""
     sees = False
 
 
