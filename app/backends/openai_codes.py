@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from app.backends.error_table import ErrorRow
-from app.backends.spark_errors import SPARK
+from app.backends.spark_errors import SKEWED, SPARK, UNAUTHORISED
 from app.core.errors import (
     BackendBusy,
     BackendError,
@@ -145,14 +145,17 @@ LITELLM: Mapping[str, Verdict] = {
     "no_db_connection": BackendUnavailable,
 }
 
+# Over HTTP iFlytek has Spark's codes; its statuses mean what they mean everywhere.
+IFLYTEK: Mapping[str, ErrorRow] = {code: row for code, row in SPARK.rows.items() if code not in {UNAUTHORISED, SKEWED}}
+
 CODES: Mapping[str, Mapping[str, Verdict | ErrorRow]] = {
     "dashscope": DASHSCOPE,
     "zhipu": ZHIPU,
     "siliconflow": SILICONFLOW,
     "ark": ARK,
     "litellm": LITELLM,
-    "iflytek": SPARK.rows,
-    "iflytek-maas": SPARK.rows,
+    "iflytek": IFLYTEK,
+    "iflytek-maas": IFLYTEK,
 }
 """By provider; a provider without a row has OpenAI's codes only."""
 

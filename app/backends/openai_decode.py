@@ -54,7 +54,7 @@ class _Said(msgspec.Struct):
     reasoning_content: str | None = None
     reasoning: Any = None  # some write an object where others write the text
     thinking: Any = None
-    tool_calls: list[_Call] | None = None
+    tool_calls: list[_Call] | _Call | None = None  # iFlytek: a single call, not in a list
 
 
 class _Choice(msgspec.Struct):
@@ -182,7 +182,7 @@ class AnswerDecoder:
         if said.content:
             events.append(TextDelta(said.content))
         if said.tool_calls:
-            events.extend(self._calls.join(said.tool_calls))
+            events.extend(self._calls.join(said.tool_calls if isinstance(said.tool_calls, list) else [said.tool_calls]))
         self._answered = self._answered or bool(events)
 
     def _receive_finish(self, reason: str) -> None:

@@ -43,8 +43,6 @@ def find_complaint(value: Any) -> Complaint | None:
         value = value[0]
     if isinstance(value, str):
         return Complaint(message=value)
-    if isinstance(value, dict) and value.get("code") in (0, "0"):  # iFlytek: success
-        return None
     complaint = None
     match value:
         case {"error": {} as error} if error:
@@ -53,6 +51,8 @@ def find_complaint(value: Any) -> Complaint | None:
             complaint = Complaint(_word(value.get("code")), _word(value.get("type")), message)
         case {"error_code": code} if code:
             complaint = _complaint(value, "error_code", "error_msg")
+        case {"code": 0 | "0"}:
+            complaint = None  # iFlytek: success, whatever the message
         case {"message": said} | {"code": said} if said:
             complaint = _complaint(value, "code", "msg" if "msg" in value else "message")
         case {"detail": detail}:

@@ -186,11 +186,14 @@ PROVIDERS: dict[str, ProviderFlags] = {
         knobs=KNOBS - {"presence_penalty", "frequency_penalty", "user"},
         extra=frozenset({"thinking", "reasoning_effort"}),
     ),
-    # «星火认知大模型http接口文档»: no id, object or finish reason, and usage on the last chunk unasked.
+    # «星火认知大模型http接口文档»: no id, object or finish reason, and usage on the last chunk unasked. System text
+    # stands first, and only before Max and Ultra; then the turns alternate.
     "iflytek": ProviderFlags(
         vision=False,
+        no_system_role=("lite", "generalv2", "generalv3", "pro-128k"),
+        alternate=True,
         stream_usage=False,
-        # the range is (0, 2]
+        # temperature is [0, 2] on the newest page, (0, 1] on older ones
         ranges={
             "temperature": (0.01, 2),
             "top_p": (0.001, 1),

@@ -151,7 +151,12 @@ SPARK = ErrorTable.of(
         "The gateway's application may not use this Spark service, or its quota is used up or expired",
         "网关的讯飞应用未开通该服务，或额度已用完、已过期",
     ),
-    _busy("11201", "The gateway's calls of today are used up at Spark", "网关今日的星火调用次数已用完"),
+    ErrorRow(
+        "11201",
+        BackendBusy,
+        "The gateway's calls of today are used up at Spark: choose another model, or come back tomorrow.",
+        "网关今日的星火调用次数已用完：请换用其他模型，或明天再试。",
+    ),
     _busy("11202", "Spark's calls per second are used up", "星火每秒调用次数超限"),
     _busy("11203", "Spark's calls at the same time are used up", "星火并发路数超限"),
     _busy("11210", "Spark's tokens per minute are used up", "星火每分钟 Token 数超限"),

@@ -9,11 +9,13 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from app.backends.base import Finding
-from app.backends.spark_models import IMAGE_DOMAINS, TEXT_MODELS
+from app.backends.spark_models import MODELS, model_of
 
-_APP_ID = re.compile(r"[0-9a-z]{8}")
-_KEY = re.compile(r"[0-9a-f]{32}")
-_SECRET = re.compile(r"[A-Za-z0-9+/]{31,}={0,2}")
+_APP_ID = re.compile(r"[0-9A-Za-z]{8}")
+_KEY = re.compile(r"[0-9A-Fa-f]{32}")
+_SECRET = re.compile(r"[A-Za-z0-9+/]{30,}={0,2}")
+
+_LEAST_SECRET_CHARS = 32
 
 
 class _Credentials(Protocol):
@@ -52,7 +54,8 @@ def _keys(key: str, secret: str) -> Finding:
             "api_key and api_secret look as if they were swapped: the APIKey is the one of 32 hexadecimal digits",
             "api_key 与 api_secret 似乎填反了：APIKey 是 32 位十六进制的那一个",
         )
-    if _KEY.fullmatch(key) and _SECRET.fullmatch(secret):
+    well = _KEY.fullmatch(key) and _SECRET.fullmatch(secret) and len(secret) >= _LEAST_SECRET_CHARS
+    if well and not _KEY.fullmatch(secret):
         return Finding(
             "credentials", True, "api_key and api_secret are well shaped", "api_key 和 api_secret 的形式正确"
         )
@@ -64,13 +67,14 @@ def _keys(key: str, secret: str) -> Finding:
     )
 
 
-def _model(model: str) -> Finding:
-    if model in IMAGE_DOMAINS or model in TEXT_MODELS:
-        return Finding("model", True, f"{model} is a domain that iFlytek documents", f"{model} 是讯飞文档中的 domain")
-    known = ", ".join([*sorted(IMAGE_DOMAINS), *TEXT_MODELS])
+def _model(name: str) -> Finding:
+    model = model_of(name)
+    if model.documented:
+        return Finding("model", True, f"{name} is a domain that iFlytek documents", f"{name} 是讯飞文档中的 domain")
+    known = ", ".join(known.domain for known in MODELS.values())
     return Finding(
         "model",
         False,
-        f"{model} is no domain that iFlytek documents, and is asked as one for pictures: there are {known}",
-        f"{model} 不是讯飞文档中的 domain，将按图片模型调用：可用的有 {known}",
+        f"{name} is no domain that iFlytek documents, and is asked as one for pictures: there are {known}",
+        f"{name} 不是讯飞文档中的 domain，将按图片模型调用：可用的有 {known}",
     )
