@@ -27,6 +27,17 @@ from app.transports.base import Reply, Transport
 
 _log = structlog.get_logger(__name__)
 
+# in English and Chinese
+_FAILED = (
+    "The gateway failed on this request; the operator's log says why.",
+    "网关处理此请求时出错，原因见管理员的日志。",
+)
+_TOO_LATE = ("The model's backend did not answer in time; try again.", "模型服务未能及时回答，请重试。")
+_PICTURES_TOO_LATE = (
+    "The pictures could not be had in time; send them as data URLs, or fewer of them.",
+    "未能及时取得图片，请以 data URL 发送，或减少图片数量。",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
@@ -93,7 +104,7 @@ class Attempts:
             except GatewayError as error:
                 fault = error
             except Exception as error:  # noqa: BLE001 - a bug of ours costs one request, and its caller is told in words
-                fault = InternalError("The gateway failed on this request; the operator's log says why.")
+                fault = InternalError(_FAILED[0], chinese=_FAILED[1])
                 fault.__cause__ = error
             else:
                 return
@@ -136,8 +147,9 @@ class Attempts:
                         self._meter.answered_as(translator.backend_request_id)
                         yield batch
         except TimeoutError as error:
-            words = "The model's backend did not answer in time; try again."
-            raise BackendTimeout(words, backend=route.backend.name, detail="one of our clocks ran out") from error
+            english, chinese = _TOO_LATE
+            detail = "one of our clocks ran out"
+            raise BackendTimeout(english, chinese=chinese, backend=route.backend.name, detail=detail) from error
         finally:
             patience.end()
 
@@ -172,8 +184,8 @@ class Attempts:
             async with asyncio.timeout_at(self._deadline_s):
                 request, drawn = await self._fitting.fitted(wanted, route.capabilities)
         except TimeoutError as error:
-            words = "The pictures could not be had in time; send them as data URLs, or fewer of them."
-            raise ImageRejected(words, param="messages", code="image_fetch_failed") from error
+            english, chinese = _PICTURES_TOO_LATE
+            raise ImageRejected(english, chinese=chinese, param="messages", code="image_fetch_failed") from error
         request, forgotten = trimmed(request, route.capabilities, self._model.image_tokens)
         request = within_context(retold(request, route.capabilities), self._model, route.capabilities)
         return request, [*notices, *drawn, *forgotten]

@@ -62,6 +62,11 @@ def _mapped(error: Exception, backend: str) -> BackendError:
     return mapped(error, _ERRORS, backend=backend, detail=f"{type(error).__name__}: {error}")
 
 
+def _no_answer(backend: str, detail: str, *, retryable: bool) -> BackendProtocolError:
+    english, chinese = NO_ANSWER
+    return BackendProtocolError(english, chinese=chinese, backend=backend, detail=detail, retryable=retryable)
+
+
 def _target(url: str) -> URL:
     """Where a call goes. Escapes are left alone: `%2A` and `*` mean the same, but only one of them was signed."""
     return URL(url, encoded="%" in url and url.isascii())
@@ -172,7 +177,7 @@ class HttpReply(PeekableReply):
         return body
 
     def _broken(self, detail: str, *, retryable: bool) -> BackendProtocolError:
-        return BackendProtocolError(NO_ANSWER, backend=self._backend, detail=detail, retryable=retryable)
+        return _no_answer(self._backend, detail, retryable=retryable)
 
 
 class HttpTransport(Transport):
@@ -216,7 +221,7 @@ class HttpTransport(Transport):
         del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:
             if 300 <= response.status < 400:
-                raise BackendProtocolError(NO_ANSWER, backend=backend, detail=f"redirect {response.status}")
+                raise _no_answer(backend, f"redirect {response.status}", retryable=False)
             bounds = (self._max_event_bytes, self._max_body_bytes)
             yield HttpReply(response, backend, *bounds, cumulative=cumulative)
 

@@ -267,6 +267,7 @@ class LocalTransport(Transport):
         whole_queue_s = len(self._queue) * self._engine.usual_picture_s
         return BackendBusy(
             "The OCR engine has as many requests waiting as it takes; please try again shortly.",
+            chinese="OCR 引擎的排队已满，请稍后重试。",
             backend=backend,
             retry_after_s=round(min(5.0, max(1.0, whole_queue_s)), 1),
         )

@@ -70,14 +70,15 @@ class OcrProcess:
                 *(sys.executable, "-P", "-m", _WORKER, str(threads)), stdin=PIPE, stdout=PIPE, env=_environment(threads)
             )
         except OSError as error:
-            raise BackendUnavailable("The OCR engine could not be started.", detail=str(error)) from error
+            words, detail = "The OCR engine could not be started.", str(error)
+            raise BackendUnavailable(words, chinese="OCR 引擎无法启动。", detail=detail) from error
         worker = cls(process)
         try:
             async with asyncio.timeout(start_s):
                 await worker._become_ready()
         except TimeoutError as error:
             await worker.kill()
-            raise BackendTimeout("The OCR engine took too long to start.") from error
+            raise BackendTimeout("The OCR engine took too long to start.", chinese="OCR 引擎启动超时。") from error
         except BaseException:
             await worker.kill()
             raise
@@ -97,9 +98,11 @@ class OcrProcess:
                 return
             case Unusable(reason):
                 await self.stop()
-                raise BackendMisconfigured("The OCR engine is not installed completely.", detail=reason)
+                words = "The OCR engine is not installed completely."
+                raise BackendMisconfigured(words, chinese="OCR 引擎未完整安装。", detail=reason)
             case _:
-                raise BackendUnavailable("The OCR engine ended while it was starting.", detail=await self._last_words())
+                words, detail = "The OCR engine ended while it was starting.", await self._last_words()
+                raise BackendUnavailable(words, chinese="OCR 引擎在启动过程中退出。", detail=detail)
 
     async def read(self, picture: bytes, *, text_score: float, bound_s: float) -> AsyncGenerator[list[Piece], None]:
         """Has a picture read, row by row.
@@ -126,10 +129,11 @@ class OcrProcess:
                     return
                 case Unreadable():
                     self._running_job = None
-                    raise BackendRefused("The OCR engine cannot decode this picture; send it as JPEG or PNG.")
+                    words = "The OCR engine cannot decode this picture; send it as JPEG or PNG."
+                    raise BackendRefused(words, chinese="OCR 引擎无法解码该图片，请以 JPEG 或 PNG 格式发送。")
                 case None:
-                    words = await self._last_words()
-                    raise BackendUnavailable("The OCR engine stopped unexpectedly; please try again.", detail=words)
+                    words, detail = "The OCR engine stopped unexpectedly; please try again.", await self._last_words()
+                    raise BackendUnavailable(words, chinese="OCR 引擎意外停止，请重试。", detail=detail)
                 case never:  # pragma: no cover - the type checker proves it cannot be reached
                     assert_never(never)
 
@@ -157,7 +161,8 @@ class OcrProcess:
                 yield
         except TimeoutError as error:
             await self.kill()
-            raise BackendTimeout("The OCR engine took too long over this picture.") from error
+            words = "The OCR engine took too long over this picture."
+            raise BackendTimeout(words, chinese="OCR 引擎识别该图片超时。") from error
 
     def drop(self) -> None:
         """Nobody waits for the running picture any more. The worker stops after the row it is at."""

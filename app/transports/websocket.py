@@ -39,6 +39,7 @@ from app.transports.faults import (
     TOO_LATE,
     UNREACHABLE,
     FaultRow,
+    Words,
     mapped,
 )
 from app.transports.handshake import HandshakeAnswer
@@ -60,6 +61,16 @@ _CAUGHT = tuple(row[0] for row in _ERRORS)
 
 def _mapped(error: Exception, backend: str) -> BackendError:
     return mapped(error, _ERRORS, backend=backend, detail=f"{type(error).__name__}: {error}")
+
+
+def _unreachable(backend: str, detail: str) -> BackendUnavailable:
+    english, chinese = UNREACHABLE
+    return BackendUnavailable(english, chinese=chinese, backend=backend, detail=detail)
+
+
+def _no_answer(backend: str, detail: str, words: Words = NO_ANSWER, *, retryable: bool) -> BackendProtocolError:
+    english, chinese = words
+    return BackendProtocolError(english, chinese=chinese, backend=backend, detail=detail, retryable=retryable)
 
 
 class RefusedReply(Reply):
@@ -179,10 +190,10 @@ class WsReply(Reply):
         detail = f"closed: {close}"
         if self._begun:
             raise self._fault(CUT_SHORT, detail, retryable=True)
-        raise BackendUnavailable(UNREACHABLE, backend=self._backend, detail=detail)
+        raise _unreachable(self._backend, detail)
 
-    def _fault(self, words: str, detail: str, *, retryable: bool) -> BackendProtocolError:
-        return BackendProtocolError(words, backend=self._backend, detail=detail, retryable=retryable)
+    def _fault(self, words: Words, detail: str, *, retryable: bool) -> BackendProtocolError:
+        return _no_answer(self._backend, detail, words, retryable=retryable)
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -223,7 +234,8 @@ class WsTransport(Transport):
             address = parse_uri(call.url)
         except (InvalidURI, ValueError):
             # not told which: the address carries a signature
-            raise BackendMisconfigured(BAD_ADDRESS, backend=backend, detail="invalid address") from None
+            english, chinese = BAD_ADDRESS
+            raise BackendMisconfigured(english, chinese=chinese, backend=backend, detail="invalid address") from None
         wire = await self._connected(address, backend, connect_s)
         protocol = ClientProtocol(address, state=OPEN, max_size=self._max_event_bytes)
         opened = False
@@ -281,7 +293,7 @@ async def _shaken(
         while not answer.told:
             data = await wire.read()
             if not data:
-                raise BackendUnavailable(UNREACHABLE, backend=backend, detail="closed during the handshake")
+                raise _unreachable(backend, "closed during the handshake")
             rest = answer.feed(data)
         if answer.status == 101:
             protocol.process_response(Response(101, "", Headers(answer.headers)))
@@ -290,7 +302,7 @@ async def _shaken(
     if answer.status != 101 and answer.status < 400:
         retryable = answer.status < 300  # a page instead of an answer, against a redirect, which we do not follow
         detail = f"handshake answered by {answer.status}"
-        raise BackendProtocolError(NO_ANSWER, backend=backend, detail=detail, retryable=retryable)
+        raise _no_answer(backend, detail, retryable=retryable)
     return answer, rest
 
 
