@@ -69,6 +69,8 @@ def note_told(told: Told) -> None:
     note(f"{tokens}{cost}, {told.seconds:.1f} s")
     if told.finish_reason == "length":
         note("The answer was cut at the model's limit; --max-tokens may raise it.")
+    if told.finish_reason == "content_filter":
+        note("The vendor's content check cut the answer off here.")
     for notice in told.notices:
         note(f"Notice: {notice}")
 
