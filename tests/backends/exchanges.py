@@ -3,8 +3,10 @@
     name, source     what it shows, and the vendor page or recording it comes from
     options          the `[backends.NAME]` section, without `kind`
     request          a `ChatRequest`; `content` is text or parts: {"text"}, or {"picture": base64, "media_type", …}
-    call             what must go out: `url`, `headers` (those named), `body` (exactly), `framing`, `notices`
-    reply            what comes back: `status`, `headers`, and `wire`: lines, joined by line feeds (or `wire_base64`)
+    call             what must go out: `url`, `headers` (those named), `body` (exactly), `framing`, `notices`; over
+                     WebSocket `messages`, and of a signed `url` what stands before the query, with its `query`
+    reply            what comes back: `status`, `headers`, and `wire`: lines, joined by line feeds (or `wire_base64`);
+                     over WebSocket `frames`: JSON, or text for what is none
     events           what must come of it, each as [kind, …]; with `error` they precede it
     error            {"class", …}: the class, and any attributes of it
     request_id       the vendor's id, once the answer was read
@@ -26,6 +28,7 @@ from app.backends.registry import spec_of
 from app.core.errors import BackendError
 from app.core.events import Event, Finish, OcrRegions, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
 from app.core.types import (
+    Call,
     ChatRequest,
     Context,
     Frame,
@@ -36,6 +39,7 @@ from app.core.types import (
     Part,
     TextPart,
     ToolCall,
+    WsCall,
 )
 from app.transports.framing import SseDecoder
 from tests.fakes.http import Reply
@@ -65,6 +69,14 @@ class Exchange:
         return "\n".join(self.reply["wire"]).encode()
 
     @property
+    def frames(self) -> list[Frame]:
+        """The messages of a WebSocket."""
+        return [
+            Frame((frame if isinstance(frame, str) else json.dumps(frame, ensure_ascii=False)).encode())
+            for frame in self.reply["frames"]
+        ]
+
+    @property
     def streamed(self) -> bool:
         return "text/event-stream" in self.reply.get("headers", {}).get("content-type", "")
 
@@ -81,9 +93,17 @@ class Exchange:
         options = spec.options.model_validate(self.options)
         return spec.translator("test-backend", options, self.request["model"])
 
+    def called(self, translator: Translator) -> Call:
+        return translator.call(chat_request(self.request), CONTEXT)
+
     def asked(self, translator: Translator) -> HttpCall:
-        call = translator.call(chat_request(self.request), CONTEXT)
+        call = self.called(translator)
         assert isinstance(call, HttpCall)
+        return call
+
+    def asked_over_ws(self, translator: Translator) -> WsCall:
+        call = self.called(translator)
+        assert isinstance(call, WsCall)
         return call
 
 
@@ -122,7 +142,7 @@ def ended_at(at: int) -> Cutter:
 def play(exchange: Exchange, cut: Cutter = whole) -> Outcome:
     """Asks, and sends the reply through framing and translator, in the pieces that `cut` makes of it."""
     translator = exchange.translator()
-    exchange.asked(translator)
+    exchange.called(translator)
     if exchange.status >= 400:
         headers = exchange.reply.get("headers", {})
         return Outcome((), translator.refused(exchange.status, headers, exchange.wire), translator)
@@ -138,6 +158,8 @@ def play(exchange: Exchange, cut: Cutter = whole) -> Outcome:
 
 
 def _frames(exchange: Exchange, cut: Cutter) -> list[Frame]:
+    if "frames" in exchange.reply:
+        return exchange.frames
     if not exchange.streamed:
         return [Frame(exchange.wire)]
     decoder = SseDecoder(max_event_bytes=2**20)

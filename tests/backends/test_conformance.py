@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -13,7 +15,9 @@ from app.core.events import Finish
 from app.core.types import ImagePart
 from tests.backends.exchanges import Exchange, byte_by_byte, chat_request, cut_at, described, ended_at, load, play
 
-EXCHANGES = load("baidu_ocr", "ccai", "chatocr", "openai", "qianfan")
+EXCHANGES = load("baidu_ocr", "ccai", "chatocr", "openai", "qianfan", "spark")
+OVER_HTTP = [exchange for exchange in EXCHANGES if exchange.kind != "spark"]
+OVER_WS = [exchange for exchange in EXCHANGES if exchange.kind == "spark"]
 STREAMS = [exchange for exchange in EXCHANGES if exchange.streamed and exchange.status < 400]
 
 each_exchange = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: f"{exchange.kind}: {exchange.name}")
@@ -21,7 +25,7 @@ each_stream = pytest.mark.parametrize("exchange", STREAMS, ids=lambda exchange: 
 
 
 @pytest.mark.parametrize(
-    "exchange", [exchange for exchange in EXCHANGES if exchange.call], ids=lambda exchange: exchange.name
+    "exchange", [exchange for exchange in OVER_HTTP if exchange.call], ids=lambda exchange: exchange.name
 )
 def test_asks_what_the_vendor_takes(exchange: Exchange) -> None:
     expected = dict(exchange.call or {})
@@ -34,6 +38,22 @@ def test_asks_what_the_vendor_takes(exchange: Exchange) -> None:
     assert translator.notices == expected.pop("notices", [])
     assert call.url == expected.pop("url", call.url)
     assert call.framing == expected.pop("framing", call.framing)
+    assert not expected, "a misspelt expectation expects nothing"
+
+
+@pytest.mark.parametrize(
+    "exchange", [exchange for exchange in OVER_WS if exchange.call], ids=lambda exchange: exchange.name
+)
+def test_asks_over_websocket_what_the_vendor_takes(exchange: Exchange) -> None:
+    expected = dict(exchange.call or {})
+    translator = exchange.translator()
+    call = exchange.asked_over_ws(translator)
+    assert [json.loads(message) for message in call.messages] == expected.pop("messages")
+    assert translator.notices == expected.pop("notices", [])
+    parts = urlsplit(call.url)
+    assert f"{parts.scheme}://{parts.netloc}{parts.path}" == expected.pop("url")
+    query = parse_qs(parts.query, keep_blank_values=True)
+    assert query == expected.pop("query", query)
     assert not expected, "a misspelt expectation expects nothing"
 
 
@@ -85,6 +105,19 @@ def test_a_stream_that_breaks_off_never_looks_finished(exchange: Exchange) -> No
             ]
 
 
+@pytest.mark.parametrize(
+    "exchange", [exchange for exchange in OVER_WS if "frames" in exchange.reply], ids=lambda exchange: exchange.name
+)
+def test_a_websocket_that_breaks_off_never_looks_finished(exchange: Exchange) -> None:
+    """Closed after any of its frames, an answer is whole or an error, never both or neither."""
+    full = play(exchange)
+    for count in range(len(exchange.reply["frames"])):
+        outcome = play(replace(exchange, reply={"frames": exchange.reply["frames"][:count]}))
+        ends = [event for event in outcome.events if isinstance(event, Finish)]
+        assert len(ends) + (outcome.error is not None) == 1
+        assert not ends or outcome.events == full.events
+
+
 @each_exchange
 def test_nothing_follows_the_end(exchange: Exchange) -> None:
     outcome = play(exchange)
@@ -102,7 +135,8 @@ def test_callers_never_read_what_the_vendor_said(exchange: Exchange) -> None:
     assert error.detail
     assert error.detail not in str(error)
     assert "\n" not in str(error)
-    assert exchange.options.get("api_key", "sk-none") not in error.detail
+    for secret in ("api_key", "api_secret"):
+        assert exchange.options.get(secret, "sk-none") not in error.detail
 
 
 @pytest.mark.parametrize("exchange", load("openai", "qianfan"), ids=lambda exchange: exchange.name)
@@ -121,4 +155,5 @@ def test_the_suite_covers_the_kinds() -> None:
     assert count["chatocr"] >= 20
     assert count["openai"] >= 25
     assert count["qianfan"] >= 15
+    assert count["spark"] >= 30
     assert all(exchange.source for exchange in EXCHANGES)
