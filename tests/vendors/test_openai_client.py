@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import itertools
 import json
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,10 +17,12 @@ from typing import Any
 import openai
 import pytest
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from PIL import Image
 
 from app.accounts.interfaces import LedgerRow
 from app.store.sql import SqlStore
 from tests.api.pictures import data_url, picture, question
+from tests.fakes.http import Gate
 from tests.support.gateway import RunningGateway, free_port, running_gateway
 from tests.vendors.conftest import Shown
 from tests.vendors.photos import judge_photo, noisy_photo
@@ -70,6 +74,12 @@ def vendor(request: pytest.FixtureRequest, vendors: Vendors) -> Vendor:
 
 def of(models: list[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("vendor", models, indirect=True)
+
+
+def odd_picture(size: tuple[int, int], *, form: str = "PNG", mode: str = "RGB") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", size, "teal").convert(mode).save(out, form)
+    return out.getvalue()
 
 
 def asked(vendor: Vendor, *urls: str, **fields: Any) -> dict[str, Any]:
@@ -175,6 +185,53 @@ def test_a_photo_of_twelve_megapixels_is_fitted_and_keeps_its_colours(
     assert text_of(chunks_of(client, **asked(vendor, url))) == "一张照片"
     [arrived] = vendor.pictures()
     judge_photo(arrived, max_bytes=vendor.max_image_bytes, max_side_px=vendor.max_side_px)
+    shown(CLAIM, cases=1)
+
+
+ODD_PICTURES = {
+    "a dot": odd_picture((1, 1)),
+    "a strip": odd_picture((2000, 10)),
+    "a pole": odd_picture((9, 3000), form="GIF", mode="P"),
+    "a panorama": odd_picture((14_000, 300), form="JPEG"),
+    "forty megapixels": odd_picture((6400, 6300), mode="L"),
+    "transparent": odd_picture((300, 200), mode="RGBA"),
+    "for print": odd_picture((300, 200), form="TIFF", mode="CMYK"),
+    "of one bit": odd_picture((300, 200), form="BMP", mode="1"),
+    "for the web": odd_picture((300, 200), form="WEBP"),
+}
+
+
+@of(SEEING)
+@pytest.mark.parametrize("name", ODD_PICTURES)
+def test_pictures_of_any_shape_and_form_become_what_the_vendor_takes(
+    client: openai.OpenAI, vendor: Vendor, shown: Shown, name: str
+) -> None:
+    vendor.says("看到了")
+    url = data_url(ODD_PICTURES[name], "application/octet-stream")
+    assert text_of(whole(client, **asked(vendor, url))) == "看到了"
+    [arrived] = vendor.pictures()
+    assert len(arrived) <= vendor.max_image_bytes
+    with Image.open(io.BytesIO(arrived)) as image:
+        image.load()
+    shown(CLAIM, cases=1)
+
+
+@of(STREAMING)
+def test_a_caller_who_leaves_ends_the_vendors_work(
+    client: openai.OpenAI, gateway: RunningGateway, vendor: Vendor, shown: Shown
+) -> None:
+    gate = Gate()
+    vendor.says("一只", gate, "猫")
+    with client.chat.completions.create(stream=True, **asked(vendor)) as stream:
+        for chunk in stream:
+            if any(choice.delta.content for choice in chunk.choices):
+                break
+    vendor.upstream.requests[-1].wait_closed()
+    gate.open()
+    deadline = time.monotonic() + 5
+    while (row := newest_row(gateway)).outcome != "gone":
+        assert time.monotonic() < deadline, row
+    assert (row.model, row.backend) == (vendor.model, vendor.backend)
     shown(CLAIM, cases=1)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from tests.fakes import ccai, openai, qianfan, spark
 from tests.fakes.baidu import Baidu
 from tests.fakes.baidu import error as baidu_error
 from tests.fakes.ccai import CcaiAccount
-from tests.fakes.http import Cut, Received, Reply
+from tests.fakes.http import Cut, Gate, Received, Reply, Step
 from tests.fakes.spark import SparkAccount
 from tests.fakes.upstream import AnyReply, Upstream
 
@@ -27,6 +27,18 @@ Trouble: TypeAlias = Literal["filtered", "busy", "down", "ours", "refused"]
 """The content check; too many requests; out of order; our credentials; a value it does not take."""
 
 MIB = 1024 * 1024
+
+
+def texts_of(words: Iterable[str | Gate]) -> tuple[str, ...]:
+    """What is said, without the waits in it."""
+    return tuple(word for word in words if isinstance(word, str))
+
+
+def _stopped_at(gates: Sequence[Gate], reply: Reply) -> Reply:
+    """The answer with a wait after its first words: the plugin's stream begins with an echo."""
+    if not gates or len(reply.steps) < 3:
+        return reply
+    return Reply(reply.status, reply.headers, [*reply.steps[:2], *gates, *reply.steps[2:]], reply.body)
 
 
 class Vendor(ABC):
@@ -54,7 +66,7 @@ class Vendor(ABC):
         """Of models.toml."""
 
     @abstractmethod
-    def says(self, *words: str) -> None:
+    def says(self, *words: str | Gate) -> None:
         """Answers so from now on, streamed or whole as it is asked; streamed: the last frame holds the last word."""
 
     @abstractmethod
@@ -110,7 +122,7 @@ text_base_url = "{self.upstream.ws_url}"
 """
 
     @override
-    def says(self, *words: str) -> None:
+    def says(self, *words: str | Gate) -> None:
         self.upstream.otherwise(self.account.serving(spark.stream(*words)))
 
     @override
@@ -180,7 +192,7 @@ routes = [{{ backend = "ccai", model = "general-analyze-image" }}]
 """
 
     @override
-    def says(self, *words: str) -> None:
+    def says(self, *words: str | Gate) -> None:
         self.upstream.otherwise(self.account.serving(ccai.says(*words)))
 
     @override
@@ -260,9 +272,10 @@ routes = [{{ backend = "{self.backend}", model = "uuid-chatocr" }}]
 """
 
     @override
-    def says(self, *words: str) -> None:
-        self.baidu.says = words
-        self._answer_with(self.baidu)
+    def says(self, *words: str | Gate) -> None:
+        self.baidu.says = texts_of(words)
+        gates = [word for word in words if isinstance(word, Gate)]
+        self._answer_with(lambda asked: _stopped_at(gates, self.baidu(asked)))
 
     @override
     def breaks(self, word: str) -> None:
@@ -306,8 +319,8 @@ routes = [{{ backend = "{self.backend}", model = "general" }}]
 """
 
     @override
-    def says(self, *words: str) -> None:
-        self.baidu.reads = tuple((line, 10, 20, 300, 40) for line in "".join(words).split("\n"))
+    def says(self, *words: str | Gate) -> None:
+        self.baidu.reads = tuple((line, 10, 20, 300, 40) for line in "".join(texts_of(words)).split("\n"))
         self._answer_with(self.baidu)
 
 
@@ -336,8 +349,8 @@ routes = [{{ backend = "{self.backend}", model = "deepseek-vl2" }}]
 """
 
     @override
-    def says(self, *words: str) -> None:
-        streamed, whole = qianfan.stream(*words), qianfan.answer("".join(words))
+    def says(self, *words: str | Gate) -> None:
+        streamed, whole = qianfan.stream(*words), qianfan.answer("".join(texts_of(words)))
         self.upstream.otherwise(lambda asked: streamed if asked.json.get("stream") else whole)
 
     @override
@@ -380,9 +393,12 @@ routes = [{{ backend = "{self.backend}", model = "4.0Ultra" }}]
     def _body(self, **fields: Any) -> dict[str, Any]:
         return {"code": 0, "message": "Success", "sid": "cha000b0001@dx1905cd86d6bb86d552", **fields}
 
-    def _stream(self, words: tuple[str, ...], *, finish: bool = True) -> list[bytes]:
-        chunks = []
+    def _stream(self, words: tuple[str | Gate, ...], *, finish: bool = True) -> list[Step]:
+        chunks: list[Step] = []
         for at, word in enumerate(words):
+            if isinstance(word, Gate):
+                chunks.append(word)
+                continue
             choice = {"delta": {"role": "assistant", "content": word}, "index": 0}
             usage = {"usage": self.usage} if finish and at == len(words) - 1 else {}
             body = self._body(id="cha000b0001@dx1905cd86d6bb86d552", created=1763600000, choices=[choice], **usage)
@@ -390,8 +406,8 @@ routes = [{{ backend = "{self.backend}", model = "4.0Ultra" }}]
         return [*chunks, b"data:[DONE]\n\n"] if finish else chunks
 
     @override
-    def says(self, *words: str) -> None:
-        choice = {"message": {"role": "assistant", "content": "".join(words)}, "index": 0}
+    def says(self, *words: str | Gate) -> None:
+        choice = {"message": {"role": "assistant", "content": "".join(texts_of(words))}, "index": 0}
         whole = openai.reply(self._body(choices=[choice], usage=self.usage))
         streamed = Reply(200, openai.SSE, self._stream(words))
         self.upstream.otherwise(lambda asked: streamed if asked.json.get("stream") else whole)
