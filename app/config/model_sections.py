@@ -90,8 +90,13 @@ def _recipe(
     if parsed is None:  # pragma: no cover - called for recipes only
         return None
     written = {draft.id for draft in drafts} | {alias for draft in drafts for alias in draft.parsed.aliases}
-    wanted: list[tuple[str, KeyPath]] = [(parsed.ocr, ("recipe", "ocr"))]
-    wanted += [(name, ("recipe", "answer", index)) for index, name in enumerate(parsed.answer)]
+    written_so = section.values["recipe"]
+    roles = {"ocr": parsed.ocr, "answer": parsed.answer}
+    wanted: list[tuple[str, KeyPath]] = [
+        (name, ("recipe", role) if isinstance(written_so[role], str) else ("recipe", role, index))
+        for role, names in roles.items()
+        for index, name in enumerate(names)
+    ]
     recipes = {other.id for other in drafts if other.parsed.recipe is not None}
     for name, path in wanted:
         if name in recipes:
@@ -99,9 +104,9 @@ def _recipe(
         elif name not in written:
             hint = did_you_mean(name, sorted(found)) or "; `tuwen check` lists them"
             problems.append(section.problem(path, f'unknown model "{name}"{hint}'))
-    reader = found.get(parsed.ocr)
+    readers = [found[name] for name in parsed.ocr if name in found]
     answers = tuple(found[name] for name in parsed.answer if name in found)
-    return Recipe(reader, answers) if reader is not None else None
+    return Recipe(next((model for model in readers if model.available), readers[0]), answers) if readers else None
 
 
 def _misused_wildcards(section: Section, parsed: ModelSection) -> list[Problem]:

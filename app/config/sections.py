@@ -44,9 +44,14 @@ def _name(value: object) -> object:
     return value
 
 
+def _names(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
 Amount = Annotated[int, BeforeValidator(_amount)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, BeforeValidator(_name)]
+Names = Annotated[list[Name], BeforeValidator(_names)]
 MultiImage = Literal["refuse", "montage"]
 ImageTokens = Literal["qwen2.5-vl", "qwen3-vl", "deepseek-vl2", "glm-4v", "ark", "spark-general"]
 
@@ -92,10 +97,10 @@ class RouteSection(SectionModel):
 
 
 class RecipeSection(SectionModel):
-    """A model's `recipe`: one model reads the pictures, the first available of the others answers."""
+    """A model's `recipe`: the first configured model of `ocr` reads the pictures, that of `answer` answers."""
 
-    ocr: Name
-    answer: list[Name] = []
+    ocr: Annotated[Names, Field(min_length=1)]
+    answer: Names = []
 
 
 class ModelSection(SectionModel):

@@ -69,6 +69,25 @@ def test_unknown_models_are_told_with_what_may_have_been_meant(desk: Desk) -> No
     assert 'unknown model "nobody-x"; `tuwen check` lists them' in second
 
 
+def test_each_part_of_a_recipe_is_a_model_or_a_list_of_which_the_first_configured_does(desk: Desk) -> None:
+    one = RECIPE.replace('["qwen-vl-vision"]', '"qwen-vl-vision"')
+    assert [row.remote_model for row in mixed(desk, one)] == ["local-ocr-vision → qwen-vl", "local-ocr-vision"]
+    several = RECIPE.replace('"local-ocr-vision"', '["far-vision", "local-ocr-vision"]') + (
+        '[backends.far]\nkind = "openai"\nbase_url = "http://far.test"\napi_key = "env::FAR_KEY"\n'
+        '[models.far-vision]\nroutes = [{ backend = "far", model = "a" }]\n'
+    )
+    for environ, reader in (({}, "local-ocr-vision"), ({"FAR_KEY": "k"}, "far-vision")):
+        desk.environ = environ
+        assert mixed(desk, several)[-1].remote_model == reader
+
+
+@pytest.mark.parametrize("key", ['tariff = "free"', 'multi_image = "montage"', 'text_model = "t"', "vision = false"])
+def test_keys_that_do_nothing_beside_a_recipe_are_told(desk: Desk, key: str) -> None:
+    text = RECIPE.replace("recipe =", f"{key}\nrecipe =")
+    [complaint] = desk.complaints_about(text)
+    assert f"{key.split()[0]} does nothing beside a recipe" in complaint
+
+
 def test_recipe_of_a_recipe_is_refused(desk: Desk) -> None:
     text = RECIPE + '[models.twice]\nrecipe = { ocr = "local-ocr-vision", answer = ["mixed"] }\n'
     [complaint] = desk.complaints_about(text)
