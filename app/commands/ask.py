@@ -161,6 +161,8 @@ async def _asker(question: Question, options: AskOptions, settings: Settings) ->
 
     async with in_process_asker(settings, question, write_line if options.raw else None) as local:
         note(f"Asking in this process: {reason}.")
+        if local.published_at is not None and not await GatewayAddress.of(None, settings).listens():
+            note(f"The backend will fetch the picture from {local.published_at}; no gateway runs here to serve it.")
         yield local
 
 

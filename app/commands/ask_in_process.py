@@ -66,6 +66,14 @@ class InProcessAsker(Asker):
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    @property
+    def published_at(self) -> str | None:
+        """Where the backend of the model asked will fetch pictures, if it is a gateway that must serve them there: this
+        process serves nothing. `None`: they travel as bytes, or lie in a bucket."""
+        routes = [route for model in self._services.catalogs.current.models for route in model.routes]
+        fetched = any(route.capabilities.image_input == "url" for route in routes)
+        return self._services.settings.public_url if fetched and self._services.copies is not None else None
+
     @override
     async def ask(self, question: Question, picture_urls: Sequence[str], show: ShowText | None = None) -> Told:
         start_s = time.monotonic()
@@ -117,7 +125,7 @@ def only_asked(catalog: Catalog, question: Question) -> Catalog:
     model = catalog.find(question.model)
     if model is None:
         hint = did_you_mean(question.model, [model.id for model in catalog.models])
-        raise ConfigError(f"There is no model {question.model}{hint}. 'tuwen check' lists them all.")
+        raise ConfigError(f"There is no model {question.model}{hint or '.'} 'tuwen check' lists them all.")
     if question.domain is not None:
         model = replace(model, routes=(_route_to(question.domain, model),))
     if not model.available:
@@ -137,7 +145,7 @@ def model_of_domain(catalog: Catalog, domain: str) -> str:
     if not holders:
         known = {route.model for model in catalog.models for route in model.routes}
         hint = did_you_mean(domain, known)
-        raise ConfigError(f"No model has a domain {domain}{hint}. 'tuwen check' lists them all.")
+        raise ConfigError(f"No model has a domain {domain}{hint or '.'} 'tuwen check' lists them all.")
     return next((model for model in holders if model.available), holders[0]).id
 
 

@@ -126,6 +126,13 @@ def test_a_missing_variable_is_named_in_one_line(
     shown(CLAIM, cases=1)
 
 
+def test_a_mistyped_domain_is_told_with_the_one_meant(lab: Lab, shown: Shown) -> None:
+    ended = lab.ask("photo.jpg", "-d", "imagev33")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "No model has a domain imagev33; did you mean imagev3? 'tuwen check' lists them all.\n"
+    shown(CLAIM, cases=1)
+
+
 def test_files_that_are_no_pictures_are_told_in_one_line(lab: Lab, service: Upstream, shown: Shown) -> None:
     (lab.folder / "notes.txt").write_text("no picture at all\n" * 10)
     (lab.folder / "broken.jpg").write_bytes((lab.folder / "photo.jpg").read_bytes()[:200])

@@ -16,6 +16,7 @@ from openai.types.chat import ChatCompletion
 from PIL import Image
 
 from tests.api.pictures import data_url, picture, question
+from tests.commands.ask.lab import Lab
 from tests.fakes import ccai
 from tests.fakes.baidu import Baidu
 from tests.fakes.ccai import CcaiAccount
@@ -283,3 +284,27 @@ def test_a_folder_does_not_do_for_a_service_that_takes_only_bcebos(
         asked(gateway, "chatocr-vision", data_url(picture((100, 100))))
     assert not vendors.baidu_upstream.requests
     shown(CLAIM, cases=1)
+
+
+def test_a_command_publishes_through_the_gateway_beside_it_and_says_where_none_runs(
+    tmp_path: Path, vendors: Vendors, shown: Shown
+) -> None:
+    (tmp_path / "photo.png").write_bytes(picture((100, 100)))
+    port = str(free_port())
+    common = {
+        "TUWEN_PORT": port,
+        "TUWEN_PUBLIC_URL": f"http://127.0.0.1:{port}",
+        "TUWEN_MODELS_FILE": str(vendors.models(tmp_path)),
+        "TUWEN_DATA_DIR": str(tmp_path / "data"),
+    }
+    lab = Lab(tmp_path, common)
+    arguments = (str(tmp_path / "photo.png"), "-m", "ccai-vision", "--raw")
+    alone = lab.ask(*arguments)
+    assert alone.code == 1
+    assert f"from http://127.0.0.1:{port}; no gateway runs here to serve it" in alone.err
+    with running_gateway(tmp_path / "data", common):
+        beside = lab.ask(*arguments)
+    assert (beside.code, beside.out.count('"success":true')) == (0, 2)
+    assert "no gateway" not in beside.err
+    assert [fetched.status for fetched in vendors.ccai.fetched] == [0, 200]
+    shown(CLAIM, cases=2)
