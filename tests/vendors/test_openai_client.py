@@ -26,7 +26,8 @@ from tests.fakes.http import Gate
 from tests.support.gateway import RunningGateway, free_port, running_gateway
 from tests.vendors.conftest import Shown
 from tests.vendors.photos import judge_photo, noisy_photo
-from tests.vendors.vendors import KINDS, Trouble, Vendor, Vendors, everyone
+from tests.vendors.vendor import Trouble, Vendor
+from tests.vendors.vendors import KINDS, Vendors, everyone
 
 CLAIM = "openai client through the gateway to every vendor"
 MODELS = [kind.model for kind in KINDS]

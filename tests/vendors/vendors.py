@@ -1,4 +1,4 @@
-"""Every vendor behind one face: what it says, what it refuses, what it was sent, and what it counts.
+"""Every vendor behind one face.
 
 with everyone() as vendors:                     # each a checking server of its own
     models_file.write_text(vendors.models())    # a catalogue that leads to them
@@ -8,10 +8,9 @@ with everyone() as vendors:                     # each a checking server of its 
 from __future__ import annotations
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
 from typing_extensions import override
 
@@ -22,16 +21,7 @@ from tests.fakes.ccai import CcaiAccount
 from tests.fakes.http import Cut, Gate, Received, Reply, Step
 from tests.fakes.spark import SparkAccount
 from tests.fakes.upstream import AnyReply, Upstream
-
-Trouble: TypeAlias = Literal["filtered", "busy", "down", "ours", "refused"]
-"""The content check; too many requests; out of order; our credentials; a value it does not take."""
-
-MIB = 1024 * 1024
-
-
-def texts_of(words: Iterable[str | Gate]) -> tuple[str, ...]:
-    """What is said, without the waits in it."""
-    return tuple(word for word in words if isinstance(word, str))
+from tests.vendors.vendor import MIB, Trouble, Vendor, texts_of
 
 
 def _stopped_at(gates: Sequence[Gate], reply: Reply) -> Reply:
@@ -39,54 +29,6 @@ def _stopped_at(gates: Sequence[Gate], reply: Reply) -> Reply:
     if not gates or len(reply.steps) < 3:
         return reply
     return Reply(reply.status, reply.headers, [*reply.steps[:2], *gates, *reply.steps[2:]], reply.body)
-
-
-class Vendor(ABC):
-    """One model of one vendor.
-
-    Args:
-        upstream: its server.
-    """
-
-    model: ClassVar[str]
-    backend: ClassVar[str]
-    sees: ClassVar[bool] = True
-    streams: ClassVar[bool] = True
-    usage_source: ClassVar[str] = "upstream"
-    max_image_bytes: ClassVar[int] = 4 * MIB
-    max_side_px: ClassVar[int] = 4000
-    troubles: ClassVar[Mapping[Trouble, Any]]
-
-    def __init__(self, upstream: Upstream) -> None:
-        self.upstream = upstream
-
-    @property
-    @abstractmethod
-    def sections(self) -> str:
-        """Of models.toml."""
-
-    @abstractmethod
-    def says(self, *words: str | Gate) -> None:
-        """Answers so from now on, streamed or whole as it is asked; streamed: the last frame holds the last word."""
-
-    @abstractmethod
-    def refuses(self, trouble: Trouble) -> None:
-        """Refuses from now on, before any word."""
-
-    def breaks(self, word: str) -> None:
-        """Says a word from now on, and then no more but that it failed."""
-        raise NotImplementedError
-
-    def counts(self, text: str) -> tuple[int, int] | None:
-        """The tokens it reports of an answer, in and out; `None`: it reports none."""
-        return None
-
-    def pictures(self) -> list[bytes]:
-        """All that it got, in order."""
-        return [picture for request in self.upstream.requests for picture in request.pictures]
-
-    def forget(self) -> None:
-        self.upstream.forget()
 
 
 class Spark(Vendor):
@@ -433,18 +375,9 @@ class IflytekMaas(IflytekHttp):
     sees = True
 
 
-KINDS: tuple[type[Vendor], ...] = (
-    Spark,
-    SparkGeneral,
-    SparkText,
-    Ccai,
-    ChatOcr,
-    ChatOcrSigned,
-    BaiduOcr,
-    Qianfan,
-    IflytekHttp,
-    IflytekMaas,
-)
+_SPARK: tuple[type[Vendor], ...] = (Spark, SparkGeneral, SparkText, IflytekHttp, IflytekMaas)
+_BAIDU: tuple[type[Vendor], ...] = (ChatOcr, ChatOcrSigned, BaiduOcr, Qianfan)
+KINDS = (*_SPARK, Ccai, *_BAIDU)
 
 
 class Vendors(dict[str, Vendor]):
