@@ -85,7 +85,7 @@ def test_each_part_of_a_recipe_is_a_model_or_a_list_of_which_the_first_configure
 def test_keys_that_do_nothing_beside_a_recipe_are_told(desk: Desk, key: str) -> None:
     text = RECIPE.replace("recipe =", f"{key}\nrecipe =")
     [complaint] = desk.complaints_about(text)
-    assert f"{key.split()[0]} does nothing beside a recipe" in complaint
+    assert f"{key.split(maxsplit=1)[0]} does nothing beside a recipe" in complaint
 
 
 def test_recipe_of_a_recipe_is_refused(desk: Desk) -> None:
