@@ -377,7 +377,7 @@ class IflytekMaas(IflytekHttp):
 
 _SPARK: tuple[type[Vendor], ...] = (Spark, SparkGeneral, SparkText, IflytekHttp, IflytekMaas)
 _BAIDU: tuple[type[Vendor], ...] = (ChatOcr, ChatOcrSigned, BaiduOcr, Qianfan)
-KINDS = (*_SPARK, Ccai, *_BAIDU)
+KINDS: tuple[type[Vendor], ...] = (*_SPARK, Ccai, *_BAIDU)
 
 
 class Vendors(dict[str, Vendor]):
