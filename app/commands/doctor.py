@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from urllib.parse import urlsplit
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import asdict
 
 import typer
 from pydantic import SecretStr
 
 from app.backends.registry import spec_of
 from app.commands.check import configured_catalog
-from app.commands.doctor_network import look_at
+from app.commands.doctor_network import look_at, origin_of
 from app.commands.doctor_probe import Prober, opened_prober
+from app.commands.doctor_report import Examined, in_words
 from app.commands.errors import CommandFailed
 from app.commands.observation import Observation
 from app.config.catalog import Backend, Catalog, Route
@@ -22,21 +23,10 @@ from app.config.problems import did_you_mean
 from app.config.settings import Settings
 from app.observe.logs import configure_logging
 
-_UNREACHED = Observation("probe", None, "no question asked, for it cannot be reached", "无法连接，未提问")
-_MARKS = {True: "ok", False: "FAIL", None: "-"}
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What was found at one backend."""
-
-    backend: str
-    kind: str
-    observations: tuple[Observation, ...]
-
-    @property
-    def sound(self) -> bool:
-        return all(item.ok is not False for item in self.observations)
+_NO_MODEL = Observation(
+    "model", None, "no model of the catalogue leads here by name", "模型目录中没有具名模型使用此后端"
+)
+_UNREACHED = Observation("probe", None, "no question asked where it cannot be reached", "无法连接，未提问")
 
 
 def doctor(name: str | None, settings: Settings, *, probe: bool, as_json: bool) -> None:
@@ -46,16 +36,18 @@ def doctor(name: str | None, settings: Settings, *, probe: bool, as_json: bool) 
         probe: also ask each model one small question, which the vendor may charge for.
 
     Raises:
-        CommandFailed: there is no such backend, or something is wrong with one that was looked at.
+        CommandFailed: there is no such backend, or no ledger to book the questions in.
+        typer.Exit: something is wrong with one that was looked at.
     """
     catalog = configured_catalog()
     configure_logging(level="critical", form=settings.log_format)  # what goes wrong is told here, in words
     chosen = _chosen(catalog, name)
     found = asyncio.run(_examine(chosen, catalog, settings, probe=probe, named=name is not None))
     if as_json:
-        typer.echo(json.dumps([asdict(item) for item in found], ensure_ascii=False, indent=2))
+        records = [{**asdict(item), "sound": item.sound} for item in found]
+        typer.echo(json.dumps(records, ensure_ascii=False, indent=2))
     else:
-        typer.echo("\n\n".join(_in_words(item) for item in found))
+        typer.echo("\n\n".join(in_words(item) for item in found))
     if not all(item.sound for item in found):
         raise typer.Exit(1)
 
@@ -64,16 +56,17 @@ def _chosen(catalog: Catalog, name: str | None) -> Sequence[Backend]:
     if name is None:
         return [*catalog.backends.values()]
     if name not in catalog.backends:
-        hint = did_you_mean(name, catalog.backends) or f"; there are {', '.join(sorted(catalog.backends))}"
-        raise CommandFailed(f"There is no backend {name}{hint}.", exit_code=2)
+        hint = did_you_mean(name, catalog.backends) or f"; there are {', '.join(sorted(catalog.backends))}."
+        raise CommandFailed(f"There is no backend {name}{hint}", exit_code=2)
     return [catalog.backends[name]]
 
 
 async def _examine(
     chosen: Sequence[Backend], catalog: Catalog, settings: Settings, *, probe: bool, named: bool
 ) -> list[Examined]:
-    async with opened_prober(settings, catalog) as prober:
-        work = [_examine_one(item, catalog, settings, prober if probe else None, named=named) for item in chosen]
+    async with AsyncExitStack() as life:
+        prober = await life.enter_async_context(opened_prober(settings, catalog)) if probe else None
+        work = [_examine_one(item, catalog, settings, prober, named=named) for item in chosen]
         return list(await asyncio.gather(*work))
 
 
@@ -83,21 +76,33 @@ async def _examine_one(
     if not backend.configured:
         return Examined(backend.name, backend.kind, (_not_configured(backend, named=named),))
     routes = _routes(backend, catalog)
-    spec = spec_of(backend.kind)
     models = [route.model for route in routes] or [""]
     found = [*_findings(backend, models)]
-    origins = dict.fromkeys(_origin(url) for model in models for url in spec.addresses(backend.options, model))
-    for origin in origins:
-        found += await look_at(origin, timeout_s=settings.connect_s)
+    if not routes:
+        found = [*(item for item in found if item.check != "model"), _NO_MODEL]
+    unreachable: set[str] = set()
+    for origin in dict.fromkeys(origin for model in models for origin in _origins(backend, model)):
+        seen = await look_at(origin, timeout_s=settings.connect_s)
+        if any(item.ok is False and item.check in {"name", "connection"} for item in seen):
+            unreachable.add(origin)
+        found += seen
     if prober is not None:
-        reached = not any(item.ok is False and item.check in {"name", "connection"} for item in found)
-        found += [await prober.ask(route) if reached else _UNREACHED for route in routes]
+        found += await _probed(prober, backend, routes, unreachable)
     return Examined(backend.name, backend.kind, tuple(dict.fromkeys(found)))
 
 
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+async def _probed(
+    prober: Prober, backend: Backend, routes: Sequence[Route], unreachable: Collection[str]
+) -> list[Observation]:
+    asked = [route for route in routes if not any(origin in unreachable for origin in _origins(backend, route.model))]
+    hosting = await prober.hosting(asked)
+    found = [] if hosting is None else [hosting]
+    found += [await prober.ask(route) for route in asked]
+    return found if len(asked) == len(routes) else [*found, _UNREACHED]
+
+
+def _origins(backend: Backend, model: str) -> Sequence[str]:
+    return [origin_of(url) for url in spec_of(backend.kind).addresses(backend.options, model)]
 
 
 def _routes(backend: Backend, catalog: Catalog) -> Sequence[Route]:
@@ -130,11 +135,3 @@ def _not_configured(backend: Backend, *, named: bool) -> Observation:
         f"not configured: set {names}, in the environment or in .env",
         f"未配置：请在环境变量或 .env 中设置 {names}",
     )
-
-
-def _in_words(item: Examined) -> str:
-    lines = [f"{item.backend} ({item.kind})"]
-    for seen in item.observations:
-        lines.append(f"  {_MARKS[seen.ok]:5} {seen.check:12} {seen.english}")
-        lines.append(f"  {'':5} {'':12} {seen.chinese}")
-    return "\n".join(lines)

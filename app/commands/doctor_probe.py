@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from app.accounts.interfaces import Caller
+from app.commands.ask_gateway import GatewayAddress
 from app.commands.errors import CommandFailed
 from app.commands.observation import Observation
 from app.config.catalog import Catalog, Model, Route
 from app.config.errors import ConfigError
 from app.config.settings import Settings
 from app.core.clock import Clock
-from app.core.errors import GatewayError
+from app.core.errors import BackendError, GatewayError
 from app.core.events import AnswerFold
 from app.core.types import ChatRequest, ImagePart, ImageSource, Message, Part, TextPart
 from app.main import Services, open_services
@@ -23,7 +25,9 @@ from app.store.errors import StoreUnusable
 _CALLER = Caller(key_id="local", name="tuwen doctor", admin=False)
 _QUESTION = "图里是什么颜色？一个词回答。What colour is this? One word."
 _ANSWER_TOKENS = 64
-_FIRST_EVENT_MAX_S = 30.0
+_SILENCE_MAX_S = 30.0
+_WHOLE_MAX_S = 60.0
+_CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
 # 128×128 pixels of red, which every vendor takes: the least of them wants 80.
 _PICTURE = (
     "data:image/png;base64,"
@@ -44,6 +48,23 @@ class Prober:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    async def hosting(self, routes: Iterable[Route]) -> Observation | None:
+        """Whether a gateway serves the pictures that these routes fetch, for this process serves none; `None`: they
+        fetch none, or from a bucket."""
+        settings = self._services.settings
+        if self._services.copies is None or all(route.capabilities.image_input != "url" for route in routes):
+            return None
+        at = settings.public_url
+        if await GatewayAddress.of(None, settings).listens():
+            english = f"the picture is fetched from {at}, and a gateway listens on this machine"
+            return Observation("pictures", True, english, f"图片将从 {at} 读取，本机已有网关在监听")
+        return Observation(
+            "pictures",
+            None,
+            f"the picture is fetched from {at}, and no gateway listens on this machine: start 'tuwen serve' first",
+            f"图片将从 {at} 读取，而本机没有网关在监听：请先启动 tuwen serve",
+        )
+
     async def ask(self, route: Route) -> Observation:
         """What became of the question; booked as any request is."""
         start_s = time.monotonic()
@@ -57,7 +78,7 @@ class Prober:
                 usage = exchange.usage
             fold.answer()
         except GatewayError as error:
-            english, chinese = str(error), error.chinese or str(error)
+            english, chinese = _with_code(error)
             return Observation("probe", False, f"{route.model}: {english}", f"{route.model}：{chinese}")
         seconds = time.monotonic() - start_s
         tokens = usage.input_tokens + usage.output_tokens
@@ -69,6 +90,15 @@ class Prober:
         )
 
 
+def _with_code(error: GatewayError) -> tuple[str, str]:
+    """What a caller would be told, and the vendor's code, of which `tuwen errors` and the vendor's page say more."""
+    english, chinese = str(error), error.said_in("zh")
+    code = error.backend_code if isinstance(error, BackendError) else None
+    if code is None or not _CODE.fullmatch(code):
+        return english, chinese
+    return f"{english} (vendor's code {code})", f"{chinese}（厂商错误码 {code}）"
+
+
 @asynccontextmanager
 async def opened_prober(settings: Settings, catalog: Catalog) -> AsyncIterator[Prober]:
     """A gateway in this process.
@@ -76,9 +106,11 @@ async def opened_prober(settings: Settings, catalog: Catalog) -> AsyncIterator[P
     Raises:
         CommandFailed: its ledger cannot be opened.
     """
-    patient = settings.model_copy(update={"first_event_s": min(settings.first_event_s, _FIRST_EVENT_MAX_S)})
+    bounds = {"first_event_s": _SILENCE_MAX_S, "idle_s": _SILENCE_MAX_S, "deadline_s": _WHOLE_MAX_S}
+    shortened = {name: min(getattr(settings, name), most_s) for name, most_s in bounds.items()}
+    brief = settings.model_copy(update=shortened)
     try:
-        async with open_services(patient, Clock(), catalog_view=_each_route) as services:
+        async with open_services(brief, Clock(), catalog_view=_each_route) as services:
             yield Prober(services)
     except (ConfigError, StoreUnusable) as error:
         raise CommandFailed(str(error).splitlines()[0], exit_code=2) from error
