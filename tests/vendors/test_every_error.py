@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import httpx2
@@ -15,6 +15,7 @@ from app.api.errors import answered_as
 from app.backends.error_table import ErrorRow
 from app.backends.registry import KINDS, spec_of
 from app.core.errors import BackendMisconfigured, ContentFiltered
+from tests.fakes.http import Cut, Reply
 from tests.support.server import events_of
 from tests.vendors.conftest import Shown
 from tests.vendors.provocations import CANARY, SECRET, TEXT, TOKEN_PATH, VENDORS, Desk, Provocation
@@ -127,6 +128,21 @@ def test_error_after_the_first_text_ends_the_stream_without_a_false_end(
             assert (finishes, "[DONE]" in events) == ([], False)
             assert json.loads(events[-1]) == {"error": promised(case.row, language)}
     shown(AFTER_TEXT, **{case.kind: 1})
+
+
+@pytest.mark.parametrize(
+    "good", [good for vendor in VENDORS.values() for good in vendor.good], ids=lambda good: good.model
+)
+def test_connection_that_breaks_is_told_in_the_callers_language(good: Provocation, desk_of: DeskOf) -> None:
+    kind = next(kind for kind, vendor in VENDORS.items() if good in vendor.good)
+    broken = replace(good, answer=Reply(steps=[Cut(reset=True)], body="raw"))
+    answers = {language: desk_of(kind).ask(broken, stream=True, language=language) for language in ("en", "zh")}
+    assert {answer.status_code for answer in answers.values()} == {503}
+    told = {language: answer.json()["error"]["message"] for language, answer in answers.items()}
+    assert told == {
+        "en": "The model's backend cannot be reached at the moment; try again in a few seconds.",
+        "zh": "暂时无法连接模型服务，请稍后重试。",
+    }
 
 
 def told_in(events: list[str]) -> tuple[list[str], str]:
