@@ -68,7 +68,7 @@ class _Chunk(msgspec.Struct):
     """The few members that matter, of a chunk or of a whole answer."""
 
     id: str | int | None = None
-    sid: str | None = None  # iFlytek's, where there is no id
+    sid: str | int | None = None  # iFlytek's, where there is no id
     choices: list[_Choice] | None = None
     usage: Any = None
     error: Any = None

@@ -53,7 +53,7 @@ def find_complaint(value: Any) -> Complaint | None:
             complaint = _complaint(value, "error_code", "error_msg")
         case {"code": 0 | "0"}:
             complaint = None  # iFlytek: success, whatever the message
-        case {"message": said} | {"code": said} if said:
+        case {"message": _} | {"code": _} if value.get("message") or value.get("code"):
             complaint = _complaint(value, "code", "msg" if "msg" in value else "message")
         case {"detail": detail}:
             complaint = Complaint(message=str(detail))
@@ -104,7 +104,8 @@ class ErrorReader:
         )
         if verdict is None:
             verdict = COARSE.get(complaint.type or "", BackendProtocolError)
-        detail = f"HTTP {status}: {complaint.message}" if status != 200 else complaint.message
+        said = complaint.message or "nothing was said"
+        detail = f"HTTP {status}: {said}" if status != 200 else said
         return self._error(verdict, complaint.code or complaint.type, detail, retry_after_s)
 
     def _error(

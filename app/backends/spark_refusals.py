@@ -117,4 +117,4 @@ def _message_in(body: bytes) -> str:
     except _JSON_FAULTS:
         value = None
     message = value.get("message") if isinstance(value, dict) else None
-    return message if isinstance(message, str) else body[:_SAID_CHARS].decode("utf-8", "replace")
+    return message if isinstance(message, str) else body.decode("utf-8", "replace")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
+import re
 from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +26,9 @@ STREAMS = [exchange for exchange in EXCHANGES if exchange.streamed and exchange.
 
 each_exchange = pytest.mark.parametrize("exchange", EXCHANGES, ids=lambda exchange: f"{exchange.kind}: {exchange.name}")
 each_stream = pytest.mark.parametrize("exchange", STREAMS, ids=lambda exchange: f"{exchange.kind}: {exchange.name}")
+each_answer_over_ws = pytest.mark.parametrize(
+    "exchange", [exchange for exchange in OVER_WS if "frames" in exchange.reply], ids=lambda exchange: exchange.name
+)
 
 
 @pytest.mark.parametrize(
@@ -52,9 +59,27 @@ def test_asks_over_websocket_what_the_vendor_takes(exchange: Exchange) -> None:
     assert translator.notices == expected.pop("notices", [])
     parts = urlsplit(call.url)
     assert f"{parts.scheme}://{parts.netloc}{parts.path}" == expected.pop("url")
-    query = parse_qs(parts.query, keep_blank_values=True)
+    query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=True)
     assert query == expected.pop("query", query)
     assert not expected, "a misspelt expectation expects nothing"
+    assert not call.headers
+
+
+@pytest.mark.parametrize("exchange", OVER_WS, ids=lambda exchange: exchange.name)
+def test_addresses_are_signed_for_the_moment_of_the_call(exchange: Exchange) -> None:
+    """What is signed is worked out again from what is sent, as the service does."""
+    parts = urlsplit(exchange.asked_over_ws(exchange.translator()).url)
+    sent = {name: value for name, (value,) in parse_qs(parts.query, strict_parsing=True).items()}
+    authorization = base64.b64decode(sent.pop("authorization"), validate=True).decode()
+    assert sent == {"date": "Thu, 20 Nov 2025 00:53:20 GMT", "host": parts.netloc}, "the time that CONTEXT says"
+    signed = f"host: {sent['host']}\ndate: {sent['date']}\nGET {parts.path} HTTP/1.1"
+    digest = hmac.new(exchange.options["api_secret"].encode(), signed.encode(), hashlib.sha256).digest()
+    assert dict(re.findall(r'(\w+)="([^"]*)"', authorization)) == {
+        "api_key": exchange.options["api_key"],
+        "algorithm": "hmac-sha256",
+        "headers": "host date request-line",
+        "signature": base64.b64encode(digest).decode(),
+    }
 
 
 @each_exchange
@@ -105,9 +130,7 @@ def test_a_stream_that_breaks_off_never_looks_finished(exchange: Exchange) -> No
             ]
 
 
-@pytest.mark.parametrize(
-    "exchange", [exchange for exchange in OVER_WS if "frames" in exchange.reply], ids=lambda exchange: exchange.name
-)
+@each_answer_over_ws
 def test_a_websocket_that_breaks_off_never_looks_finished(exchange: Exchange) -> None:
     """Closed after any of its frames, an answer is whole or an error, never both or neither."""
     full = play(exchange)
@@ -116,6 +139,26 @@ def test_a_websocket_that_breaks_off_never_looks_finished(exchange: Exchange) ->
         ends = [event for event in outcome.events if isinstance(event, Finish)]
         assert len(ends) + (outcome.error is not None) == 1
         assert not ends or outcome.events == full.events
+
+
+@each_answer_over_ws
+def test_garbage_among_the_messages_is_no_answer(exchange: Exchange) -> None:
+    """It breaks an answer off where it stands, unless the answer had ended before."""
+    full, frames = play(exchange), exchange.reply["frames"]
+    for at in range(len(frames)):
+        before = play(replace(exchange, reply={"frames": frames[:at]}))
+        for garbage in ("{", "[]", "null", "{}", '{"header":7}', "<html>", '{"header":{"code":[]}}', "\x00"):
+            outcome = play(replace(exchange, reply={"frames": [*frames[:at], garbage, *frames[at:]]}))
+            assert outcome.events == before.events
+            if before.error is not None:  # else it had ended
+                assert type(outcome.error) in {errors.BackendProtocolError, type(full.error)}
+
+
+@each_answer_over_ws
+def test_messages_after_the_end_are_ignored(exchange: Exchange) -> None:
+    full, frames = play(exchange), exchange.reply["frames"]
+    again = play(replace(exchange, reply={"frames": [*frames, *frames, "{"]}))
+    assert full.error is not None or (again.events, again.error) == (full.events, None)
 
 
 @each_exchange

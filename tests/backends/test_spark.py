@@ -14,11 +14,18 @@ from pydantic import ValidationError
 from app.backends.base import Finding, Translator
 from app.backends.registry import spec_of
 from app.backends.spark_models import MODELS
-from app.core.errors import BackendError, InvalidRequest, UnsupportedFeature
-from app.core.events import Event, Finish
+from app.core.errors import (
+    BackendError,
+    BackendMisconfigured,
+    BackendProtocolError,
+    InvalidRequest,
+    UnsupportedFeature,
+)
+from app.core.events import Event, Finish, ReasoningDelta, TextDelta, collect
 from app.core.types import Frame, Image, ImagePart, Message, TextPart, WsCall
 from app.media.geometry import place
 from tests.backends.exchanges import CONTEXT, chat_request
+from tests.backends.test_grammar import nearly, read
 from tests.fakes import spark
 from tests.fakes.spark_request import SERVICES
 
@@ -258,6 +265,57 @@ VALUES = st.recursive(
 )
 
 
+TEXTS = st.lists(
+    nearly(
+        content=st.text(max_size=4),
+        reasoning_content=st.text(max_size=4),
+        function_call=nearly(name=st.text(max_size=3), arguments=st.text(max_size=3)),
+    ),
+    max_size=2,
+)
+STATUS = st.integers(0, 2)
+REPLIES = nearly(
+    header=nearly(code=st.sampled_from([0, 0, 0, "0", 10012, 10014]), sid=st.text(max_size=3), status=STATUS),
+    payload=nearly(
+        choices=nearly(status=STATUS, text=TEXTS),
+        usage=nearly(text=nearly(prompt_tokens=st.integers(-1, 99), completion_tokens=st.integers(-1, 99))),
+    ),
+)
+
+
+@given(replies=st.lists(REPLIES, max_size=6))
+def test_frames_that_are_nearly_right_obey_the_grammar(replies: list[dict[str, Any]]) -> None:
+    events, error = read(asking()[0], [json.dumps(reply).encode() for reply in replies])
+    finishes = [event for event in events if isinstance(event, Finish)]
+    assert len(finishes) + (error is not None) == 1
+    if error is None:
+        assert events[-1] is finishes[0]
+        answer = collect(events)
+        assert bool(answer.tool_calls) == (answer.finish_reason == "tool_calls") or (
+            answer.finish_reason == "content_filter"
+        )
+    assert all(event.text for event in events if isinstance(event, TextDelta | ReasoningDelta))
+
+
+def test_deep_nesting_is_no_answer() -> None:
+    for nested in (b"[" * 100_000, b'{"header":' * 50_000, b'{"header":{"code":0},"payload":' + b"[" * 100_000):
+        with pytest.raises(BackendProtocolError):
+            asking()[0].receive(Frame(nested))
+        assert isinstance(asking()[0].refused(401, {}, nested), BackendMisconfigured)
+
+
+def test_a_secret_that_the_cut_of_the_log_would_halve_is_struck_first() -> None:
+    body = b"x" * 280 + SECTION["api_key"].encode()
+    assert SECTION["api_key"][:20] not in asking()[0].refused(502, {}, body).detail
+
+
+def test_a_printed_call_shows_neither_the_signature_nor_the_question() -> None:
+    _, call = asking()
+    assert "authorization=" in call.url
+    assert "authorization" not in repr(call)
+    assert "app_id" not in repr(call)
+
+
 @given(frames=st.lists(st.binary(max_size=20) | VALUES.map(lambda value: json.dumps(value).encode()), max_size=4))
 def test_any_frames_end_in_one_finish_or_an_error(frames: list[bytes]) -> None:
     made, _ = asking()
@@ -292,3 +350,8 @@ def test_a_service_that_repeats_the_credentials_tells_them_to_no_log() -> None:
     for found in (error, caught.value):
         assert SECTION["api_key"] not in found.detail
         assert SECTION["api_secret"] not in found.detail
+
+
+def test_an_empty_secret_strikes_nothing() -> None:
+    made, _ = asking(section={"api_secret": ""})
+    assert "Unauthorized" in made.refused(401, {}, b'{"message":"Unauthorized"}').detail
