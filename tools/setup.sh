@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv and installs what is pinned: `tools/setup.sh run` what the gateway needs, `tools/setup.sh test` what its
-# tests and checks need besides. What can go wrong on a fresh machine ends in one line that says what to do about it.
+# tests and checks need besides, `tools/setup.sh vendors` the vendors' own SDKs. What can go wrong on a fresh machine ends in one line that says what to do about it.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -80,7 +80,10 @@ case ${1:-} in
     echo "tuwen: installing what the tests need into $venv"
     pip_install --require-hashes -r requirements-test.lock
     pip_install --require-hashes --upgrade --target "$venv/openai-2.54" -r requirements-openai-2.54.lock
+    ;;
+  vendors)
+    echo "tuwen: installing the vendors' own SDKs into $venv/vendor-sdks"
     pip_install --require-hashes --only-binary :all: --upgrade --target "$venv/vendor-sdks" -r requirements-vendors.lock
     ;;
-  *) fail "usage: tools/setup.sh run|test" ;;
+  *) fail "usage: tools/setup.sh run|test|vendors" ;;
 esac

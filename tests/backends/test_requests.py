@@ -87,3 +87,11 @@ def test_a_picture_of_megabytes_goes_out_byte_for_byte() -> None:
     url = json.loads(call.body)["messages"][0]["content"][0]["image_url"]["url"]
     assert url.startswith("data:image/png;base64,")
     assert base64.b64decode(url.partition(",")[2], validate=True) == data
+
+
+@pytest.mark.parametrize(("key", "ok"), [("bce-v3/ALTAK-abc/def", True), ("24.0123456789abcdef", False)])
+def test_shape_of_qianfans_key_is_looked_at_without_repeating_it(key: str, ok: bool) -> None:
+    spec = spec_of("qianfan")
+    (finding,) = spec.inspect(spec.options.model_validate({"api_key": key}), "deepseek-vl2")
+    assert finding.ok is ok
+    assert key not in finding.english + finding.chinese

@@ -19,7 +19,8 @@ PINNED = (
 )
 
 
-SUITE = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile"
+PYTEST = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile"
+SUITE = f"{PYTEST} --ignore tests/vendors"
 
 
 @pytest.fixture
@@ -58,6 +59,14 @@ def test_a_changed_lock_is_installed(project: Path) -> None:
     make(project, "run")
     change(project / "requirements.lock")
     assert make(project, "run") == ["setup.sh run", "tuwen serve"]
+
+
+def test_the_vendors_sdks_are_installed_where_their_tests_are_run(project: Path) -> None:
+    assert "setup.sh vendors" not in make(project, "test")
+    assert make(project, "vendors-test") == ["setup.sh vendors", f"{PYTEST} --quiet tests/vendors"]
+    change(project / "requirements-vendors.lock")
+    assert make(project, "test") == [SUITE]
+    assert make(project, "vendors-test")[0] == "setup.sh vendors"
 
 
 def test_make_test_sets_up_both_and_runs_the_suite(project: Path) -> None:

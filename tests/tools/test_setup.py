@@ -124,6 +124,7 @@ def test_a_venv_that_works_is_kept_and_gets_what_is_pinned(machine: Machine) -> 
     machine.add_python("python3", "3.11.2")
     assert machine.setup("run").returncode == 0
     assert machine.setup("test").returncode == 0
+    assert machine.setup("vendors").returncode == 0
     calls = machine.calls()
     assert sum("-m venv" in call for call in calls) == 1
     installs = [call for call in calls if "pip install" in call]

@@ -35,7 +35,7 @@ def run_sdk(
     script: str, *arguments: str, environment: Mapping[str, str] | None = None, stdin: str = ""
 ) -> list[dict[str, Any]]:
     """Runs `tests/vendors/<script>` where the vendors' SDKs can be imported; the JSON lines it printed."""
-    assert SDKS.is_dir(), "the vendors' SDKs are not there: run `make test` once, it installs them"
+    assert SDKS.is_dir(), "the vendors' SDKs are not there: run `make vendors-test`, it installs them"
     inherited = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", str(Path(__file__).parent / script), *arguments],
