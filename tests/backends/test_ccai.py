@@ -302,3 +302,10 @@ def test_no_log_holds_a_secret_that_the_vendor_repeats(secret: str) -> None:
         error = made.refused(500, {}, body)
         assert secret not in error.detail
         assert secret[:10] not in error.detail
+
+
+@pytest.mark.parametrize("code", ["CCAI.Throttling", "CCAI.Throttling.Tpm", "App.Throttling.Daily", "Throttling.Api"])
+def test_throttling_is_throttling_wherever_it_stands_in_a_code(code: str) -> None:
+    error = asking()[0].refused(400, {}, ccai.error(code, status=400).wire)
+    assert type(error) is BackendBusy
+    assert error.backend_code == code
