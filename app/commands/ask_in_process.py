@@ -87,16 +87,14 @@ class InProcessAsker(Asker):
                         fold.add(event)
                         if show is not None and isinstance(event, TextDelta):
                             show(event.text)
-                answer, usage = fold.answer(), exchange.usage
+                answer = fold.answer()
         except GatewayError as error:
             raise AskFailed(str(error), code=error.code) from error
-        model = self._services.catalogs.current.find(question.model)
-        tariff = model.tariff if model is not None else None
         return Told(
             text=answer.text,
             finish_reason=answer.finish_reason,
-            usage=usage,
-            cost_micros=None if tariff is None else tariff.cost_micros(usage),
+            usage=exchange.usage,
+            cost_micros=exchange.cost_micros,
             seconds=time.monotonic() - start_s,
             notices=tuple(exchange.notices),
         )

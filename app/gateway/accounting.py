@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 
 from app.accounts.interfaces import AttemptRow, Caller, Ledger, Outcome
-from app.accounts.usage import book, book_attempt, usage_of
+from app.accounts.usage import book, book_attempt, is_unpriced, usage_of
 from app.config.catalog import Model, Route
 from app.core.clock import Clock
 from app.core.errors import GatewayError
@@ -106,6 +106,7 @@ class Meter:
         self._error_code: str | None = None
         self._settled = False
         self.usage = UsageReport()
+        self.cost_micros: int | None = None
 
     def step(self, model: Model) -> None:
         """Attempts from here on are a recipe's step, taken by this model and paid by its tariff."""
@@ -174,6 +175,7 @@ class Meter:
             outcome=self._outcome,
             error_code=self._error_code,
         )
+        self.cost_micros = None if is_unpriced(row) else row.cost_micros
         await self._ledger.settle(row)
 
     async def __aenter__(self) -> Meter:

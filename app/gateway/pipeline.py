@@ -41,6 +41,11 @@ class Exchange:
         """What was booked; meaningful once the terminal is there."""
         return self._meter.usage
 
+    @property
+    def cost_micros(self) -> int | None:
+        """What it cost, in micro-yuan, of all steps; `None` where a tariff is not known, and until the terminal."""
+        return self._meter.cost_micros
+
 
 class Gateway:
     """Answers requests."""

@@ -65,6 +65,16 @@ def test_answer_of_a_backend_has_its_cost(lab: Lab, vendor: Upstream) -> None:
     assert booked(lab)[0]["cost_yuan"] == "0.000576"
 
 
+def test_answer_by_a_recipe_has_the_cost_of_both_steps(lab: Lab, vendor: Upstream) -> None:
+    lab.picture("cat.png")
+    models = lab.folder / "models.local.toml"
+    models.write_text(models.read_text() + '[models.both]\nrecipe = { ocr = "fake-vision", answer = "fake-vision" }\n')
+    vendor.answer(openai.answer("a word"), openai.answer("a cat"))
+    (record,) = lab.run("ask", "cat.png", "-m", "both", "--json").records
+    assert (record["answer"], record["cost_yuan"]) == ("a cat", "0.001152")
+    assert booked(lab)[0]["cost_yuan"] == "0.001152"
+
+
 def test_batch_runs_in_process_too(lab: Lab, vendor: Upstream) -> None:
     lab.picture("a.png")
     lab.picture("b.png")
