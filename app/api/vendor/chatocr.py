@@ -27,6 +27,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.api.body import CallerLeft, read_body
 from app.api.chat import unless_gone
 from app.api.deps import header_map
+from app.api.errors import answered_as
 from app.api.language import language_of
 from app.api.vendor.baidu_auth import BaiduAuth, BaiduRefusal, OAuthRefusal
 from app.api.vendor.chatocr_wire import (
@@ -40,7 +41,7 @@ from app.api.vendor.chatocr_wire import (
     vendor_error,
 )
 from app.config.catalog import Catalog
-from app.core.errors import GatewayError, Language
+from app.core.errors import GatewayError, Language, RequestError
 from app.core.events import (
     AnswerFold,
     Event,
@@ -83,6 +84,8 @@ class TokenEndpoint:
             return
         except OAuthRefusal as refusal:
             status, answer = refusal.status, {"error": refusal.error, "error_description": refusal.description}
+        except RequestError as error:
+            status, answer = answered_as(type(error))[0], {"error": "invalid_request", "error_description": str(error)}
         except GatewayError as error:
             status, answer = 503, {"error": "temporarily_unavailable", "error_description": str(error)}
         response = _json(msgspec.json.encode(answer), status)

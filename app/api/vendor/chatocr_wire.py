@@ -28,6 +28,7 @@ PLUGIN_ID: Final = "uuid-chatocr"
 MIN_SIDE_PX: Final = 80
 
 _QUERY_MAX_CHARS = 1000
+_FILLED_MAX_CHARS = 100_000
 _FILENAME_MAX_CHARS = 255
 _LONGEST_DELTA_CHARS = 8192  # asyncio and aiohttp readers give up on lines of 64 and 128 KiB
 
@@ -77,6 +78,7 @@ _CODES: Mapping[type[GatewayError], int] = {
 """18 and 336100 are what the vendor's SDK asks again after."""
 
 _encode = msgspec.json.Encoder().encode
+_VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^{}]+)\}")
 _AT_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
@@ -176,7 +178,7 @@ def to_request(body: PluginBody, model: str) -> ChatRequest:
         model: which answers.
 
     Raises:
-        PluginFault: the history cannot be read.
+        PluginFault: the history cannot be read, or the query with its variables is too long.
     """
     llm = body.llm or _Llm()
     picture = ImagePart(ImageSource(body.fileurl.strip(), "fileurl", min_side_px=MIN_SIDE_PX))
@@ -195,18 +197,26 @@ def to_request(body: PluginBody, model: str) -> ChatRequest:
 
 
 def _filled(query: str, variables: Mapping[str, Any]) -> str:
-    """The query with its variables filled in, all at once: what is filled in is not read again."""
-    if not variables:
-        return query
-    names = "|".join(re.escape(name) for name in sorted(variables, key=len, reverse=True) if name)
-    if not names:
-        return query
+    """The query with its variables filled in, all at once: what is filled in is not read again.
+
+    The length is bounded while it grows: a query can name one value hundreds of times.
+    """
+    left = _FILLED_MAX_CHARS
 
     def value(match: re.Match[str]) -> str:
-        given = variables[match[1] or match[2]]
-        return given if isinstance(given, str) else _encode(given).decode()
+        nonlocal left
+        name = match[1] or match[2]
+        if name not in variables:
+            return match[0]
+        given = variables[name]
+        text = given if isinstance(given, str) else _encode(given).decode()
+        left -= len(text)
+        if left < 0:
+            words = f"query must have at most {_FILLED_MAX_CHARS} characters with its variables filled in."
+            raise PluginFault(_BAD_ARGUMENT, words)
+        return text
 
-    return re.sub(rf"\{{\{{\s*({names})\s*\}}\}}|\{{({names})\}}", value, query)
+    return _VARIABLE.sub(value, query)
 
 
 def _history(given: Any) -> list[Message]:

@@ -7,12 +7,13 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import httpx2
 import pytest
 
-from app.api.vendor.chatocr_wire import code_of, error_body
+from app.api.vendor.chatocr_wire import PluginBody, code_of, error_body, to_request
 from app.core import errors
 from tests.api.pictures import data_url, picture
 from tests.api.vendor.conftest import MODELS, PICTURE, PLUGIN, Vendor
@@ -184,6 +185,8 @@ def test_sampling_passes(vendor: Vendor, upstream: Upstream) -> None:
         ("{school}", {"": "x"}, "{school}"),
         ("{other}", {"school": "x"}, "{other}"),
         ("{list}", {"list": [1, "二"]}, '[1,"二"]'),
+        ("{{{a b}}} { a b }", {"a b": "x"}, "{x} { a b }"),
+        ("{a}" * 100, {"a": "x" * 1000}, "x" * 100_000),
     ],
 )
 def test_variables_are_filled_in(
@@ -192,6 +195,14 @@ def test_variables_are_filled_in(
     upstream.answer(openai.answer("yes"))
     vendor.ask(query=query, input_variables=variables)
     assert said(upstream) == [("user", filled)]
+
+
+def test_names_of_megabytes_take_no_time() -> None:
+    body = PluginBody(query="{a}", fileurl="x", input_variables={"a": "1", "b" * 3_000_000: "2"})
+    start_s = process_time()
+    [question] = to_request(body, "m").messages
+    assert process_time() - start_s < 1.0  # of the event loop's
+    assert question.text == "1"
 
 
 TURNS = [{"role": "user", "content": "你好"}, {"role": "assistant", "content": "您好"}]
@@ -235,6 +246,7 @@ def test_history_comes_before_the_question(
         ({"llm": {"top_p": -1}}, (216100, "llm.top_p")),
         ({"llm": {"penalty_score": 0.5}}, (216100, "llm.penalty_score")),
         ({"input_variables": ["x"]}, (216100, "input_variables")),
+        ({"query": "{a}" * 101, "input_variables": {"a": "x" * 1000}}, (216100, "100000")),
         ({"history": "x"}, (216100, "history")),
         ({"history": [{"content": "x"}]}, (216100, "history: [0]: Object missing required field role")),
         ({"history": [{"role": "function", "content": "x"}]}, (216100, "history")),
