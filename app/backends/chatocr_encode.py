@@ -128,16 +128,15 @@ def _turn(role: str, content: str) -> Turn:
 
 def _turns(messages: Iterable[Message]) -> list[Turn]:
     """User and assistant by turns; what one says in several messages is one turn."""
-    turns: list[Turn] = []
+    turns: list[tuple[str, list[str]]] = []
     for message in messages:
         text = message.text.strip() or (_DEFAULT_QUESTION if message.role == "user" else "")
         if message.role not in {"user", "assistant"} or not text:
             continue
-        if turns and turns[-1]["role"] == message.role:
-            turns[-1]["content"] += f"\n\n{text}"
-        else:
-            turns.append(_turn(message.role, text))
-    return turns
+        if not turns or turns[-1][0] != message.role:
+            turns.append((message.role, []))
+        turns[-1][1].append(text)
+    return [_turn(role, "\n\n".join(texts)) for role, texts in turns]
 
 
 def _penalty_score(request: ChatRequest) -> float | None:

@@ -110,7 +110,7 @@ def _image(image: Image) -> dict[str, Any]:
 
 def _turns(messages: Iterable[Message], notices: list[str]) -> list[tuple[str, str]]:
     """Who said what, beginning with the user; neighbours of one role are joined. A mere picture asks what it shows."""
-    turns: list[tuple[str, str]] = []
+    turns: list[tuple[str, list[str]]] = []
     for message in messages:
         text = "\n".join(_said(message))
         if message.role == "system" or not (text or message.images):
@@ -118,11 +118,11 @@ def _turns(messages: Iterable[Message], notices: list[str]) -> list[tuple[str, s
         role = "assistant" if message.role == "assistant" else "user"
         if not turns and role == "assistant":
             notices.append("an assistant message before the first question was dropped")
-        elif turns and turns[-1][0] == role:
-            turns[-1] = (role, "\n".join(filter(None, (turns[-1][1], text))))
-        else:
-            turns.append((role, text))
-    return [(role, text or _DEFAULT_QUESTION) for role, text in turns]
+            continue
+        if not turns or turns[-1][0] != role:
+            turns.append((role, []))
+        turns[-1][1].append(text)
+    return [(role, "\n".join(filter(None, texts)) or _DEFAULT_QUESTION) for role, texts in turns]
 
 
 def _said(message: Message) -> Iterator[str]:

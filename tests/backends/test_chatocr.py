@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 from typing import Any
 
 import pytest
@@ -211,6 +212,16 @@ def test_a_signed_call_is_signed_as_published() -> None:
         "bce-auth-v1/ALTAKfakefakefakefake01/2024-05-06T04:34:56Z/1800/content-type;host;x-bce-date/"
         "053ccf932dc13c0a5e84d128b9f4641825be15abcd4494e7b50ae366038a5fee"
     )
+
+
+def test_thousands_of_neighbours_are_joined_in_no_time() -> None:
+    messages = [user("x" * 1000) for _ in range(9000)]
+    request = question(*messages, Message("assistant", (TextPart("y"),)), user("?", picture(url=ADDRESS)))
+    start_s = process_time()
+    turns = sent(request)["history"]
+    assert process_time() - start_s < 1.0  # of the event loop's
+    assert [turn["role"] for turn in turns] == ["user", "assistant"]
+    assert len(turns[0]["content"]) == 9000 * 1002 - 2
 
 
 # -------------------------------------------------------------------------------------------------------------- answers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import process_time
 from typing import Any
 
 import pybase64
@@ -210,6 +211,15 @@ def test_a_tool_call_that_is_demanded_is_refused(choice: Any) -> None:
     with pytest.raises(UnsupportedFeature) as caught:
         asking("generalv3.5", tools=[TOOL], tool_choice=choice)
     assert caught.value.param == "tool_choice"
+
+
+def test_thousands_of_neighbours_are_joined_in_no_time() -> None:
+    messages = [{"role": "user", "content": "x" * 2000} for _ in range(9000)]
+    start_s = process_time()
+    _, call = asking(messages=messages)
+    assert process_time() - start_s < 2.0  # of the event loop's
+    [text] = json.loads(call.messages[0])["payload"]["message"]["text"]
+    assert len(text["content"]) == 9000 * 2001 - 1
 
 
 # ------------------------------------------------------------------------------------------------------- credentials
