@@ -88,10 +88,14 @@ class FolderHosting(Hosting, CopyReader):
         """Removes copies past their end, whoever left them, and counts what is there."""
         now = self._clock.now()
         try:
-            kept = await asyncio.to_thread(_sweep, self._folder, now)
+            kept, stuck = await asyncio.to_thread(_sweep, self._folder, now)
         except OSError as error:
-            _log.warning("published pictures past their time could not be removed", reason=str(error))
+            _log.warning("the folder of published pictures could not be read", reason=str(error))
             return
+        if stuck:
+            _log.warning(
+                "published pictures past their time could not be removed", pictures=len(stuck), reason=str(stuck[0])
+            )
         for file in [file for file in self._own if _is_over(file, now)]:
             self._release(file)
         self._others_bytes = sum(size for file, size in kept.items() if file not in self._own)
@@ -124,19 +128,28 @@ def _write(path: Path, data: bytes) -> None:
         raise
 
 
-def _sweep(folder: Path, now: float) -> dict[str, int]:
-    """Removes what is over; the sizes of our other files by name. Files that are not ours are let alone."""
-    kept = {}
+def _sweep(folder: Path, now: float) -> tuple[dict[str, int], list[OSError]]:
+    """Removes what is over. Files that are not ours are let alone.
+
+    Returns:
+        The sizes of our other files by name, with those that cannot be removed; and why they cannot.
+    """
+    kept: dict[str, int] = {}
+    stuck: list[OSError] = []
     with os.scandir(folder) as entries:
         for entry in entries:
             if CopyName.of_file(entry.name.removesuffix(_ASIDE)) is None:
                 continue
-            with suppress(FileNotFoundError):  # another gateway sweeps too
+            try:
+                kept[entry.name] = entry.stat().st_size
                 if _is_over(entry.name, now):
-                    Path(entry.path).unlink()
-                else:
-                    kept[entry.name] = entry.stat().st_size
-    return kept
+                    Path(entry.path).unlink(missing_ok=True)
+                    del kept[entry.name]
+            except FileNotFoundError:
+                pass  # another gateway sweeps too
+            except OSError as error:
+                stuck.append(error)
+    return kept, stuck
 
 
 def _is_over(file: str, now: float) -> bool:

@@ -147,6 +147,27 @@ async def test_the_sweeper_removes_what_a_crash_left_and_nothing_of_others(tmp_p
     assert await after.read(kept) is not None
 
 
+async def test_a_file_that_cannot_be_removed_keeps_no_other_from_it_and_is_counted(
+    tmp_path: Path, wound: Wound
+) -> None:
+    picture = Image(b"p" * 100_000, "image/jpeg", 80, 80, "0" * 64)
+    hosting = hosting_in(tmp_path, wound, max_bytes=150_000)
+    await hosting.publish(picture, (), param=PARAM)
+    stuck = [tmp_path / f"{wound.time_s:012.0f}-{digit * 32}.jpg" for digit in "0123456789"]
+    for folder in stuck:  # no file, so that it cannot be unlinked by anybody
+        folder.mkdir()
+    wound.time_s += 601
+    await hosting.sweep()
+    assert sorted(tmp_path.iterdir()) == stuck
+    await hosting.publish(picture, (), param=PARAM)
+    wound.time_s += 601
+    await hosting.sweep()
+    counted_bytes = sum(folder.stat().st_size for folder in stuck)
+    with pytest.raises(BackendBusy) as caught:
+        await hosting.publish(Image(b"p" * 150_000, "image/jpeg", 80, 80, "2" * 64), (), param=PARAM)
+    assert f"{counted_bytes} bytes" in caught.value.detail
+
+
 async def test_sweeping_goes_on_until_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     naps_s: list[float] = []
     swept = 0
