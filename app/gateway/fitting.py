@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from app.backends.base import Capabilities
 from app.core.types import ChatRequest, Image, ImagePart, ImageSource, Message, Part, TextPart
+from app.gateway.readout import is_chinese
 from app.media.blobs import Hosting
 from app.media.fit import PictureFitter
 from app.media.sheet import SheetDrawer, blank_sheet, tile_rules
-
-_HAN, _KANA = re.compile("[\u3400-\u9fff]"), re.compile("[\u3040-\u30ff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ def _on_sheet(request: ChatRequest, sheet: ImagePart) -> ChatRequest:
     count = sum(seen)
     first = seen.index(True)
     scattered = not all(seen[first : first + count])
-    chinese = _is_chinese("".join(part.text for part in parts if isinstance(part, TextPart)))
+    chinese = is_chinese("".join(part.text for part in parts if isinstance(part, TextPart)))
     numbers = itertools.count(1)
 
     def rewritten(part: Part) -> tuple[Part, ...]:
@@ -121,7 +119,3 @@ def _guide(count: int, chinese: bool) -> str:
     return (
         f"(This picture is a sheet of {count} pictures, numbered 1 to {count}; each number stands above its picture.)"
     )
-
-
-def _is_chinese(text: str) -> bool:
-    return _HAN.search(text) is not None and _KANA.search(text) is None
