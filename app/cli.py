@@ -123,12 +123,10 @@ def backends(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")
 
 @app.command()
 def errors(
-    code: Annotated[
-        str | None, typer.Argument(help="As a vendor or this gateway writes it; none: all of them.")
-    ] = None,
+    code: Annotated[str | None, typer.Argument(help="As the vendor writes it; none: all of them.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Explain an error code of a vendor or of this gateway: what it means, and what to do."""
+    """Explain a vendor's error code: what it means, and what to do."""
     from app.commands.explain_errors import explain
 
     explain(code, as_json=as_json)

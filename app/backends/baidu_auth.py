@@ -174,16 +174,22 @@ def _host(url: str) -> str:
 
 _SHAPES: tuple[tuple[str, str, re.Pattern[str], str, str], ...] = (
     # option, Baidu's name, shape, and the shape in words
-    ("api_key", "API Key", re.compile(r"[A-Za-z0-9]{24}"), "24 letters and digits", "24 位字母和数字"),
-    ("secret_key", "Secret Key", re.compile(r"[A-Za-z0-9]{32}"), "32 letters and digits", "32 位字母和数字"),
+    ("api_key", "API Key", re.compile(r"[A-Za-z0-9]{24}"), "24 letters and digits", "应为 24 位字母和数字"),
+    ("secret_key", "Secret Key", re.compile(r"[A-Za-z0-9]{32}"), "32 letters and digits", "应为 32 位字母和数字"),
     (
         "access_key_id",
         "Access Key",
         re.compile(r"ALTAK[A-Za-z0-9-]+"),
         "a word that begins with ALTAK",
-        "以 ALTAK 开头",
+        "应以 ALTAK 开头",
     ),
-    ("secret_access_key", "Secret Access Key", re.compile(r"[0-9a-f]{32}"), "32 hexadecimal digits", "32 位十六进制数"),
+    (
+        "secret_access_key",
+        "Secret Access Key",
+        re.compile(r"[0-9a-f]{32}"),
+        "32 hexadecimal digits",
+        "应为 32 位十六进制数",
+    ),
 )
 
 
@@ -196,7 +202,7 @@ def inspected_credentials(options: BaiduOptions) -> Iterator[Finding]:
                 "credentials",
                 False,
                 f"{option} does not look like Baidu's {name}: that is {english}; copy it again from the console",
-                f"{option} 不像百度的 {name}（应为{chinese}）；请从控制台重新复制",
+                f"{option} 不像百度的 {name}（{chinese}）；请从控制台重新复制",
             )
             return
     kind = (

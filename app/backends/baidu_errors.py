@@ -61,16 +61,16 @@ def _operator(code: str, english: str, chinese: str) -> ErrorRow:
 
 _BAD_TOKEN = (
     "check Baidu's API Key and Secret Key: their access token was refused",
-    "检查百度的 API Key 与 Secret Key，其 access token 被拒绝",
+    "检查百度的 API Key 与 Secret Key，用它们取得的 access token 被拒绝",
 )
 _BAD_SIGNATURE = (
     "check Baidu's Access Key and its secret: the signature does not fit",
     "检查百度的 Access Key 及其 Secret，签名不匹配",
 )
-_UNKNOWN_KEY = ("check Baidu's Access Key: Baidu does not know it", "检查百度的 Access Key，百度不认识该密钥")
+_UNKNOWN_KEY = ("check Baidu's Access Key: Baidu does not know it", "检查百度的 Access Key，该密钥在百度不存在")
 _NOT_ALLOWED = (
     "open this service for the Baidu account, or give its key the right to use it",
-    "为百度账号开通该服务，或为其密钥授权",
+    "为百度账号开通该服务，或给所用密钥授权",
 )
 _BAD_ADDRESS = (
     "check the address of this Baidu service: there is nothing under it",
@@ -84,15 +84,15 @@ _BAD_PARAMETER = (
 SERVICES = ErrorTable.of(
     "Baidu AI",
     "cloud.baidu.com, Qianfan, «智慧图问», and ai.baidu.com, error codes; read 2026-11-20",
-    _down("1", "Baidu failed for a reason that it does not know itself", "百度服务出现未知错误"),
+    _down("1", "Baidu failed for an unknown reason", "百度服务出现未知错误"),
     _down("2", "Baidu's service is not available for the moment", "百度服务暂时不可用"),
     _operator("3", *_BAD_ADDRESS),
-    _busy("4", "Baidu's limit on requests to this service is reached", "已达到百度对该服务的请求限制"),
+    _busy("4", "Baidu's limit on requests to this service is reached", "该服务的请求数已达百度的上限"),
     _operator("6", *_NOT_ALLOWED),
     _operator(
         "13",
         "check Baidu's API Key and Secret Key: no service token could be had for them",
-        "检查百度的 API Key 与 Secret Key，无法为其取得服务令牌",
+        "检查百度的 API Key 与 Secret Key，用它们无法取得服务令牌",
     ),
     _operator("14", *_BAD_SIGNATURE),
     _down("15", "Baidu could not find or create the application behind the key", "百度未找到或未能创建密钥对应的应用"),
@@ -109,7 +109,7 @@ SERVICES = ErrorTable.of(
         "百度无法处理该图片；请发送不小于 80×80 像素的 JPEG 或 PNG。",
     ),
     _down("216400", "Baidu failed while it worked on the request", "百度服务处理请求时出错"),
-    _down("336000", "Baidu failed inside", "百度服务内部错误"),
+    _down("336000", "Baidu had an internal error", "百度服务内部错误"),
     _refused("336001", *_BAD_PARAMETER),
     _refused(
         "336002", "Baidu could not read the request as JSON; check it.", "百度无法将请求解析为 JSON；请检查请求。"
@@ -130,16 +130,20 @@ SERVICES = ErrorTable.of(
     _operator(
         "337008",
         "install the plugin ChatOCR in the Baidu application behind this model: Baidu does not find it there",
-        "在该模型对应的百度应用中安装智慧图问插件，百度未能识别插件 id",
+        "在该模型对应的百度应用中安装智慧图问插件，百度在其中没有找到它",
     ),
 )
 
 OCR = ErrorTable.of(
     "Baidu OCR",
     "ai.baidu.com, «文字识别» error codes, and «图像内容理解»; read 2026-11-20",
-    _refused("216101", "Baidu misses a parameter; send the picture again.", "请求缺少必要参数；请重新发送图片。"),
+    _refused(
+        "216101",
+        "A parameter that Baidu needs is missing; send the picture again.",
+        "请求缺少必要参数；请重新发送图片。",
+    ),
     _operator("216102", *_NOT_ALLOWED),
-    _refused("216103", "A parameter is too long for Baidu; shorten it.", "某个参数过长；请缩短。"),
+    _refused("216103", "A parameter is too long for Baidu; shorten it.", "某个参数过长；请缩短后重试。"),
     _operator(
         "216110",
         "check Baidu's application: it does not exist under this key",
@@ -159,18 +163,20 @@ OCR = ErrorTable.of(
     _down("216630", "Baidu failed to recognise the picture", "百度识别图片时出错"),
     _down(
         "282000",
-        "Baidu failed inside; long pictures do better in parts",
-        "百度服务内部错误；文字过多的图片可切分后发送",
+        "Baidu had an internal error, as it may with long pictures; those do better in parts",
+        "百度服务内部错误，文字过多的图片可切分后发送",
     ),
     _refused(
-        "282111", "Baidu cannot use the picture's address; send the picture itself.", "图片地址不合法；请直接发送图片。"
+        "282111",
+        "Baidu cannot use the picture's address; send the picture itself.",
+        "百度无法使用该图片地址；请直接发送图片。",
     ),
     _down("282112", "Baidu could not fetch the picture in time", "百度下载图片超时"),
     _refused(
         "282113", "Baidu could not fetch the picture; send the picture itself.", "百度无法下载图片；请直接发送图片。"
     ),
-    _refused("282114", "The picture is too large for Baidu; send a smaller one.", "图片过大；请发送更小的图片。"),
-    _refused("282501", "The question is too long for Baidu; shorten it.", "问题过长；请缩短。"),
+    _refused("282114", "The picture is too large for Baidu; send a smaller one.", "图片过大；请缩小后再发送。"),
+    _refused("282501", "The question is too long for Baidu; shorten it.", "问题过长；请缩短后重试。"),
 )
 
 CLOUD = ErrorTable.of(
@@ -197,7 +203,7 @@ CLOUD = ErrorTable.of(
         "百度无法将请求解析为 JSON；请检查请求。",
     ),
     _refused("PreconditionFailed", *_BAD_PARAMETER),
-    _down("InternalError", "Baidu failed inside", "百度服务内部错误"),
+    _down("InternalError", "Baidu had an internal error", "百度服务内部错误"),
 )
 
 # The token page has one code, `invalid_client`, for two mistakes, and tells them apart by its description only.
@@ -206,7 +212,7 @@ TOKENS = ErrorTable.of(
     "ai.baidu.com, «鉴权认证机制»; read 2026-11-20",
     _operator("invalid_client", "check Baidu's API Key and Secret Key", "检查百度的 API Key 与 Secret Key"),
     _operator(
-        "unknown client id", "check Baidu's API Key: Baidu does not know it", "检查百度的 API Key，百度不认识该 API Key"
+        "unknown client id", "check Baidu's API Key: Baidu does not know it", "检查百度的 API Key，它在百度不存在"
     ),
     _operator(
         "Client authentication failed",
@@ -217,16 +223,21 @@ TOKENS = ErrorTable.of(
 
 TABLES = (SERVICES, OCR, CLOUD, TOKENS)
 
-_NO_ANSWER = ("Baidu sent something that is no answer; try again.", "百度返回了无法识别的内容；请重试。")
+_NO_ANSWER = ("Baidu sent something that is not an answer; try again.", "百度返回了无法识别的内容；请重试。")
 _CUT_SHORT = ("Baidu broke off its answer; try again.", "百度的回答中断；请重试。")
 _BY_STATUS: tuple[tuple[range, type[BackendError], str, str], ...] = (
     (
         range(401, 405),
         BackendMisconfigured,
-        "Baidu refused the gateway's credentials or address; its operator must look.",
-        "百度拒绝了网关的凭证或地址；请联系网关管理员。",
+        "Baidu refused the gateway's credentials or address; its operator must check them.",
+        "百度拒绝了网关的凭据或地址；请联系网关管理员。",
     ),
-    (range(429, 430), BackendBusy, "Baidu has too many requests; try again in a moment.", "百度请求过多；请稍后重试。"),
+    (
+        range(429, 430),
+        BackendBusy,
+        "Baidu has too many requests; try again in a moment.",
+        "发往百度的请求过多；请稍后重试。",
+    ),
     (
         range(500, 600),
         BackendUnavailable,

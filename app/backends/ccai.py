@@ -162,20 +162,20 @@ _SHAPES: Sequence[tuple[str, re.Pattern[str], str, str]] = (
     (
         "access_key_id",
         re.compile(r"(LTAI|STS\.)[0-9A-Za-z]{8,}"),
-        "access_key_id does not look like an AccessKey id (LTAI… or STS.…): copy it from the RAM console.",
-        "access_key_id 不像 AccessKey ID（应以 LTAI 或 STS. 开头）：请从 RAM 控制台复制。",
+        "access_key_id does not look like an AccessKey id (LTAI… or STS.…): copy it from the RAM console",
+        "access_key_id 不像 AccessKey ID（应以 LTAI 或 STS. 开头）：请从 RAM 控制台复制",
     ),
     (
         "workspace_id",
         re.compile(r"llm-[0-9A-Za-z]+"),
-        "workspace_id does not look like a workspace id (llm-…): copy it from the Model Studio console.",
-        "workspace_id 不像业务空间 ID（应以 llm- 开头）：请从百炼控制台复制。",
+        "workspace_id does not look like a workspace id (llm-…): copy it from the Model Studio console",
+        "workspace_id 不像业务空间 ID（应以 llm- 开头）：请从百炼控制台复制",
     ),
     (
         "app_id",
         re.compile(r"[0-9a-f]{32}"),
-        "app_id does not look like an application id (32 hexadecimal digits): copy it from the application's page.",
-        "app_id 不像应用 ID（应为 32 位十六进制字符）：请从应用页面复制。",
+        "app_id does not look like an application id (32 hexadecimal digits): copy it from the application's page",
+        "app_id 不像应用 ID（应为 32 位十六进制字符）：请从应用页面复制",
     ),
 )
 
@@ -200,20 +200,20 @@ def _inspect(options: CcaiOptions, model: str) -> Iterator[Finding]:
     ]
     temporary = options.access_key_id.startswith("STS.")
     if temporary and options.security_token is None:
-        english = "access_key_id is a temporary one (STS): set security_token as well."
+        english = "access_key_id is a temporary one (STS): set security_token as well"
         faults.append(
-            Finding("credentials", False, english, "access_key_id 是临时凭证（STS）：还需设置 security_token。")
+            Finding("credentials", False, english, "access_key_id 是临时凭证（STS）：还需设置 security_token")
         )
     if options.security_token is not None and not temporary:
-        english = "security_token goes with a temporary access_key_id (STS.…): take it out, or set that id."
-        chinese = "security_token 只与临时 access_key_id（STS.…）配套：请去掉，或改用该 ID。"
+        english = "security_token goes with a temporary access_key_id (STS.…): take it out, or set that id"
+        chinese = "security_token 只与临时 access_key_id（STS.…）配套：请去掉，或改用该 ID"
         faults.append(Finding("credentials", False, english, chinese))
     yield from faults
     if not faults:
-        english = "AccessKey, workspace and application have the right shape."
-        yield Finding("credentials", True, english, "AccessKey、业务空间和应用的格式正确。")
-    english = "The application decides which model answers; the route's model is a name only."
-    yield Finding("model", True, english, "由应用决定使用哪个模型；路由中的 model 只是名称。")
+        english = "AccessKey, workspace and application have the right shape"
+        yield Finding("credentials", True, english, "AccessKey、业务空间 ID 和应用 ID 格式正确")
+    english = "the application decides which model answers; the route's model is a name only"
+    yield Finding("model", True, english, "由应用决定使用哪个模型；路由中的 model 只是名称")
 
 
 def _addresses_of(options: CcaiOptions, model: str) -> tuple[str]:

@@ -36,7 +36,7 @@ _THROTTLING = "Throttling"
 _JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _OPERATOR = ("{}: tell the gateway's operator.", "{}：请告知网关管理员。")
-_BUSY = ("Alibaba's limit on requests{} is reached: try again shortly.", "已达到阿里云{}请求数上限：请稍后重试。")
+_BUSY = ("Alibaba's limit on requests{} is reached: try again shortly.", "阿里云{}请求数已达上限：请稍后重试。")
 _FAILED = ("Alibaba failed while answering: try again shortly.", "阿里云服务在回答时出错：请稍后重试。")
 
 
@@ -58,22 +58,22 @@ CCAI = ErrorTable.of(
     _refused(
         "CCAI.InvalidParam.NotExist",
         "The application does not know a parameter: check template_ids and the pictures' addresses.",
-        "应用不认识某个参数：请检查 template_ids 和图片地址。",
+        "应用不支持某个参数：请检查 template_ids 和图片地址。",
     ),
     _refused(
         "CCAI.ParamInvalid.IllegalParamValue",
         "A parameter has a value that the application does not take: check the pictures and template_ids.",
-        "某个参数的取值不被应用接受：请检查图片和 template_ids。",
+        "应用不接受某个参数的取值：请检查图片和 template_ids。",
     ),
     _refused(
         "CCAI.ParamNotfound.MissParam",
-        "The application misses a parameter: send a picture and a question.",
+        "A parameter that the application needs is missing: send a picture and a question.",
         "缺少必要参数：请同时提供图片和问题。",
     ),
     _busy("CCAI.Throttling.Qpm", " per minute", "每分钟"),
     _busy("CCAI.Throttling.Qps", " per second", "每秒"),
     _busy("Throttling", "", ""),
-    _busy("Throttling.User", " of this account", "该账号的"),
+    _busy("Throttling.User", " of this account", "账号的"),
     _ours(
         "CCAI.TenantPermission.NoAuth",
         "The account may not use this workspace; it must be granted, or workspace_id is wrong",
@@ -90,7 +90,7 @@ CCAI = ErrorTable.of(
     _ours("SignatureDoesNotMatch", "The AccessKey secret is wrong", "AccessKey Secret 有误"),
     _ours("IncompleteSignature", "The signature lacks a part", "签名不完整"),
     _ours("SignatureNonceUsed", "A request was sent twice under one signature", "同一签名被重复使用"),
-    _ours("InvalidTimeStamp", "Alibaba does not take the time of the request", "请求时间不被接受"),
+    _ours("InvalidTimeStamp", "Alibaba does not take the time of the request", "阿里云不接受请求中的时间"),
     _ours("InvalidTimeStamp.Expired", "The gateway's clock is off by more than 15 minutes", "网关时钟偏差超过 15 分钟"),
     _ours("InvalidTimeStamp.Format", "The time of the request is not written as it must be", "请求时间的格式有误"),
     _ours("InvalidAccessKeyId", "The AccessKey id is not valid or is disabled", "AccessKey ID 无效或已停用"),
@@ -101,7 +101,7 @@ CCAI = ErrorTable.of(
     _ours("Forbidden.RAM", "The RAM user lacks the right to call this service", "该 RAM 用户缺少调用此服务的权限"),
     _refused(
         "MissingParameter",
-        "The platform misses a parameter: send a picture and a question.",
+        "A parameter that the platform needs is missing: send a picture and a question.",
         "缺少必要参数：请同时提供图片和问题。",
     ),
 )

@@ -204,11 +204,11 @@ MESSAGES: Mapping[Verdict, tuple[str, str]] = {
     ),
     BackendBusy: (
         "The model's backend has too many requests. Try again later.",
-        "模型服务请求过多，请稍后重试。",
+        "发往模型服务的请求过多，请稍后重试。",
     ),
     BackendProtocolError: (
         "The model's backend gave no valid answer. Try again later.",
-        "模型服务没有给出有效的回答，请稍后重试。",
+        "模型服务没有返回有效的回答，请稍后重试。",
     ),
     BackendMisconfigured: (
         "The gateway's access to this model's backend is not set up correctly. Tell its operator.",

@@ -125,7 +125,7 @@ class QianfanTranslator(Translator):
 
 def _inspect(options: QianfanOptions, model: str) -> Iterable[Finding]:
     if options.api_key.get_secret_value().startswith("bce-v3/"):
-        yield Finding("credentials", True, "the API key is of the form bce-v3/…", "API Key 的形式为 bce-v3/…")
+        yield Finding("credentials", True, "the API key is of the form bce-v3/…", "API Key 格式正确（bce-v3/…）")
     else:
         yield Finding(
             "credentials",

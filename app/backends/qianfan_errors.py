@@ -22,7 +22,7 @@ _TOO_LONG = (
 )
 _UNSAFE = ("{} did not pass Baidu's content check: change it and ask again.", "{}未通过百度的内容审核：请修改后重试。")
 _OPERATOR = ("{}: tell the gateway's operator.", "{}：请告知网关管理员。")
-_BUSY = ("For this moment used up: {}; try again shortly.", "暂时已用完：{}；请稍后重试。")
+_BUSY = ("Used up at Baidu for the moment: {}; try again shortly.", "{}暂时已用完：请稍后重试。")
 _FAILED = ("Baidu failed while answering: try again shortly.", "百度服务在回答时出错：请稍后重试。")
 
 
@@ -49,17 +49,17 @@ QIANFAN = ErrorTable.of(
     _refused(
         "invalid_messages",
         "Baidu does not take these messages: begin with the user, alternate, end with the user.",
-        "消息顺序不符合要求：请以用户消息开头、交替排列、以用户消息结尾。",
+        "消息顺序不符合要求：请以用户消息开头，与助手消息交替，并以用户消息结尾。",
     ),
     _refused(
         "invalid_argument",
         "A parameter has a value that this model does not take: check temperature, top_p, stop and max_tokens.",
-        "某个参数的取值不被该模型接受：请检查 temperature、top_p、stop 和 max_tokens。",
+        "该模型不接受某个参数的取值：请检查 temperature、top_p、stop 和 max_tokens。",
     ),
     _refused(
         "invalid_image_url",
         "Baidu cannot use a picture: each side must be 5 to 5999 pixels and the file at most 10 MB.",
-        "图片不可用：每边须为 5 至 5999 像素，文件不超过 10 MB。",
+        "百度无法使用该图片：每边须为 5 至 5999 像素，文件不超过 10 MB。",
     ),
     _refused(
         "invalid_plugin_argument",
@@ -100,25 +100,25 @@ QIANFAN = ErrorTable.of(
         "The key is one of a coding plan, which may not be used here",
         "所配密钥属于编程套餐，不能用于此接口",
     ),
-    _ours("invalid_appid", "The application id of the gateway's account is wrong", "网关配置的应用 appid 有误"),
+    _ours("invalid_appid", "The application id of the gateway's account is wrong", "网关配置的应用 ID（appid）有误"),
     _ours("invalid_iam_token", "Baidu does not accept the gateway's API key", "百度不接受网关配置的 API Key"),
     _ours("account_overdue", "The gateway's account at Baidu is in arrears", "网关的百度账号已欠费"),
     _ours("access_denied", "The gateway's account may not use this service", "网关的百度账号没有此服务的权限"),
     _ours("110", "Baidu does not accept the gateway's access token", "百度不接受网关的 access_token"),
     _ours("111", "The gateway's access token has expired", "网关的 access_token 已过期"),
-    _busy("rpm_rate_limit_exceeded", "the model's requests per minute", "请求次数"),
-    _busy("tpm_rate_limit_exceeded", "the model's tokens per minute", "Token 数"),
-    _busy("input_tpm_rate_limit_exceeded", "the model's input tokens per minute", "输入 Token 数"),
-    _busy("output_tpm_rate_limit_exceeded", "the model's output tokens per minute", "输出 Token 数"),
-    _busy("user_rate_limit_exceeded", "the account's share", "账号额度"),
-    _busy("cluster_rate_limit_exceeded", "the capacity of Baidu's cluster", "百度集群容量"),
-    _busy("cluster_rpm_rate_limit_exceeded", "the requests Baidu's cluster takes", "百度集群请求数"),
-    _busy("cluster_tpm_rate_limit_exceeded", "the tokens Baidu's cluster takes", "百度集群 Token 数"),
+    _busy("rpm_rate_limit_exceeded", "the model's requests per minute", "该模型每分钟的请求数"),
+    _busy("tpm_rate_limit_exceeded", "the model's tokens per minute", "该模型每分钟的 token 数"),
+    _busy("input_tpm_rate_limit_exceeded", "the model's input tokens per minute", "该模型每分钟的输入 token 数"),
+    _busy("output_tpm_rate_limit_exceeded", "the model's output tokens per minute", "该模型每分钟的输出 token 数"),
+    _busy("user_rate_limit_exceeded", "the account's share", "账号的额度"),
+    _busy("cluster_rate_limit_exceeded", "the capacity of Baidu's cluster", "百度集群的容量"),
+    _busy("cluster_rpm_rate_limit_exceeded", "the requests Baidu's cluster takes", "百度集群的请求数"),
+    _busy("cluster_tpm_rate_limit_exceeded", "the tokens Baidu's cluster takes", "百度集群的 token 数"),
     _busy("preemptible_rate_limit_exceeded", "the spare capacity this account runs on", "账号所用的抢占式容量"),
-    _busy("Offline_batch_reasoning_refused", "the capacity for batch work", "离线批量推理容量"),
-    _busy("18", "the requests per second", "每秒请求数"),
-    _busy("336501", "the model's requests per minute", "请求次数"),
-    _busy("336502", "the model's tokens per minute", "Token 数"),
+    _busy("Offline_batch_reasoning_refused", "the capacity for batch work", "离线批量推理的容量"),
+    _busy("18", "the requests per second", "每秒的请求数"),
+    _busy("336501", "the model's requests per minute", "该模型每分钟的请求数"),
+    _busy("336502", "the model's tokens per minute", "该模型每分钟的 token 数"),
     ErrorRow("internal_error", BackendUnavailable, *_FAILED),
     ErrorRow("Internal_error", BackendUnavailable, *_FAILED),
     ErrorRow("dispatch_internal_error", BackendUnavailable, *_FAILED),

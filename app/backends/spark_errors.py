@@ -49,28 +49,28 @@ SPARK = ErrorTable.of(
     _ours(
         UNAUTHORISED,
         "The APIKey or APISecret of the gateway is not accepted by iFlytek",
-        "讯飞不接受网关配置的 APIKey 和 APISecret",
+        "讯飞不接受网关配置的 APIKey 或 APISecret",
     ),
     _ours(
         SKEWED,
         "The gateway's clock is more than five minutes off, so that iFlytek refuses what it signs",
-        "网关的时钟与讯飞相差超过五分钟，签名被拒绝，需要校准时间",
+        "网关的时钟与讯飞相差超过五分钟，签名因此被拒绝，需要校准时间",
     ),
     # of the picture page
     _refused(
         "10003",
-        "Spark could not read the request as JSON: check it for characters that are none.",
-        "星火无法将请求读作 JSON：请检查其中是否有非法字符。",
+        "Spark could not read the request as JSON: check it for broken characters.",
+        "星火无法将请求解析为 JSON：请检查其中是否有非法字符。",
     ),
     _refused(
         "10004",
-        "Spark does not know a field of the request, or its type: leave out what is not OpenAI's.",
-        "请求中有星火不认识的字段或类型：请去掉非标准字段。",
+        "Spark does not know a field of the request, or its type: leave out fields that OpenAI's API does not have.",
+        "请求中有星火不支持的字段，或字段类型有误：请去掉 OpenAI 接口以外的字段。",
     ),
     _refused(
         "10005",
         "A parameter has a value that Spark does not take: check temperature, max_tokens and top_k.",
-        "某个参数的取值不被星火接受：请检查 temperature、max_tokens 和 top_k。",
+        "星火不接受某个参数的取值：请检查 temperature、max_tokens 和 top_k。",
     ),
     _busy("10006", "Spark has a connection open for the same user", "同一用户已有连接"),
     _filtered(
@@ -102,7 +102,7 @@ SPARK = ErrorTable.of(
     # of all Spark services
     _down("10000", "Spark could not open the connection", "星火未能建立连接"),
     _down("10001", "Spark failed while reading the request", "星火读取请求时出错"),
-    _down("10002", "Spark failed while writing the answer", "星火写出回答时出错"),
+    _down("10002", "Spark failed while writing the answer", "星火发送回答时出错"),
     _busy("10007", "Spark is still answering this user's last question", "星火仍在回答该用户的上一个问题"),
     _down("10008", "Spark's capacity is used up", "星火服务容量不足"),
     _down("10009", "Spark could not reach its engine", "星火未能连接引擎"),
@@ -118,13 +118,13 @@ SPARK = ErrorTable.of(
     _ours(
         "10016",
         "The gateway's application may not use this Spark version, or its tokens or connections are used up",
-        "网关的讯飞应用未开通该版本，或额度、并发已用完",
+        "网关的讯飞应用未开通该版本，或额度、并发数已用完",
     ),
     _down("10017", "Spark failed to clear a conversation", "星火清除会话时出错"),
     _filtered(
         "10019",
         "The conversation tends towards what iFlytek's content check refuses: begin a new one.",
-        "会话内容有违规倾向，被讯飞的内容审核拒绝：请另开会话。",
+        "会话内容有违规倾向，未通过讯飞的内容审核：请新建会话。",
     ),
     _filtered(
         "10021",
@@ -138,7 +138,7 @@ SPARK = ErrorTable.of(
         "某个参数超出星火引擎允许的范围：请检查 temperature、max_tokens 和 top_k。",
     ),
     _down("10222", "Spark's engine has trouble with its network", "星火引擎网络异常"),
-    _down("10223", "Spark's engine cannot be found in its network", "星火引擎网络寻址异常"),
+    _down("10223", "Spark's engine cannot be found in its network", "星火网络中找不到可用的引擎"),
     _ours("10404", "The model's name and Spark's address do not belong together", "模型名称与星火接口地址不匹配"),
     _refused(
         "10910",
@@ -159,6 +159,6 @@ SPARK = ErrorTable.of(
     ),
     _busy("11202", "Spark's calls per second are used up", "星火每秒调用次数超限"),
     _busy("11203", "Spark's calls at the same time are used up", "星火并发路数超限"),
-    _busy("11210", "Spark's tokens per minute are used up", "星火每分钟 Token 数超限"),
+    _busy("11210", "Spark's tokens per minute are used up", "星火每分钟 token 数超限"),
     _ours("11221", "The gateway's application may not use this model", "网关的讯飞应用未获该模型的授权"),
 )

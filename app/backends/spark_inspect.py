@@ -37,12 +37,12 @@ def inspect(options: _Credentials, model: str) -> Iterator[Finding]:
 
 def _app_id(app_id: str) -> Finding:
     if _APP_ID.fullmatch(app_id):
-        return Finding("credentials", True, "app_id has the shape of an APPID", "app_id 的形式正确")
+        return Finding("credentials", True, "app_id has the shape of an APPID", "app_id 格式正确")
     return Finding(
         "credentials",
         False,
         "app_id is not 8 letters and digits: copy the APPID from the application's page in iFlytek's console",
-        "app_id 不是 8 位字母数字：请从讯飞控制台的应用页面复制 APPID",
+        "app_id 不是 8 位字母或数字：请从讯飞控制台的应用页面复制 APPID",
     )
 
 
@@ -52,18 +52,16 @@ def _keys(key: str, secret: str) -> Finding:
             "credentials",
             False,
             "api_key and api_secret look as if they were swapped: the APIKey is the one of 32 hexadecimal digits",
-            "api_key 与 api_secret 似乎填反了：APIKey 是 32 位十六进制的那一个",
+            "api_key 与 api_secret 似乎填反了：32 位十六进制数的是 APIKey",
         )
     well = _KEY.fullmatch(key) and _SECRET.fullmatch(secret) and len(secret) >= _LEAST_SECRET_CHARS
     if well and not _KEY.fullmatch(secret):
-        return Finding(
-            "credentials", True, "api_key and api_secret are well shaped", "api_key 和 api_secret 的形式正确"
-        )
+        return Finding("credentials", True, "api_key and api_secret are well shaped", "api_key 和 api_secret 格式正确")
     return Finding(
         "credentials",
         False,
         "api_key should be 32 hexadecimal digits and api_secret some 32 letters: copy both anew from iFlytek's console",
-        "api_key 应为 32 位十六进制，api_secret 约 32 位字母：请从讯飞控制台重新复制",
+        "api_key 应为 32 位十六进制数，api_secret 约为 32 位字母：请从讯飞控制台重新复制",
     )
 
 
@@ -75,6 +73,6 @@ def _model(name: str) -> Finding:
     return Finding(
         "model",
         False,
-        f"{name} is no domain that iFlytek documents, and is asked as one for pictures: there are {known}",
-        f"{name} 不是讯飞文档中的 domain，将按图片模型调用：可用的有 {known}",
+        f"{name} is not a domain that iFlytek documents, and is asked as one for pictures; documented are {known}",
+        f"{name} 不是讯飞文档中的 domain，将按图片模型调用；文档中的有 {known}",
     )

@@ -24,9 +24,9 @@ from app.config.settings import Settings
 from app.observe.logs import configure_logging
 
 _NO_MODEL = Observation(
-    "model", None, "no model of the catalogue leads here by name", "模型目录中没有具名模型使用此后端"
+    "model", None, "no model of the catalogue leads here by name", "模型目录中没有指名使用此后端的模型"
 )
-_UNREACHED = Observation("probe", None, "no question asked where it cannot be reached", "无法连接，未提问")
+_UNREACHED = Observation("probe", None, "not asked, for it cannot be reached", "无法连接，未提问")
 
 
 def doctor(name: str | None, settings: Settings, *, probe: bool, as_json: bool) -> None:
@@ -119,7 +119,7 @@ def _routes(backend: Backend, catalog: Catalog) -> Sequence[Route]:
 def _findings(backend: Backend, models: Iterable[str]) -> Iterable[Observation]:
     """What the section looks like; what holds for all its models is said once."""
     if any(isinstance(value, SecretStr) for _, value in backend.options or ()):
-        yield Observation("credentials", True, "all that it needs are set", "所需的凭据均已设置")
+        yield Observation("credentials", True, "all that it needs is set", "所需的凭据均已设置")
     else:
         yield Observation("credentials", True, "it needs none", "无需凭据")
     findings = (item for model in models for item in spec_of(backend.kind).inspect(backend.options, model))
@@ -128,10 +128,10 @@ def _findings(backend: Backend, models: Iterable[str]) -> Iterable[Observation]:
 
 
 def _not_configured(backend: Backend, *, named: bool) -> Observation:
-    names = ", ".join(backend.missing_env)
+    names = backend.missing_env
     return Observation(
         "credentials",
         False if named else None,
-        f"not configured: set {names}, in the environment or in .env",
-        f"未配置：请在环境变量或 .env 中设置 {names}",
+        f"not configured: set {', '.join(names)}, in the environment or in .env",
+        f"未配置：请在环境变量或 .env 中设置 {'、'.join(names)}",
     )

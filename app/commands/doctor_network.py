@@ -24,7 +24,7 @@ _SKEW_MAX_S = 60.0
 """Spark gives five minutes, Baidu and Alibaba fifteen; a clock that is a minute off will soon be further off."""
 
 _NO_ADDRESS = (
-    "base_url is no address as https://host/path or wss://host/path: correct it",
+    "base_url is not an address like https://host/path or wss://host/path: correct it",
     "base_url 不是 https://host/path 或 wss://host/path 形式的地址：请更正",
 )
 _UNTOLD = Observation("clock", None, "the server does not tell its time", "服务器未告知时间，无法比较时钟")
@@ -32,7 +32,7 @@ _FAULTS: Mapping[int, tuple[str, str]] = {
     errno.ECONNREFUSED: ("the connection is refused", "连接被拒绝"),
     errno.ECONNRESET: ("the connection is reset", "连接被重置"),
     errno.ENETUNREACH: ("the network cannot be reached", "网络不可达"),
-    errno.EHOSTUNREACH: ("there is no way to the host", "主机不可达"),
+    errno.EHOSTUNREACH: ("there is no route to the host", "主机不可达"),
 }
 
 
@@ -81,7 +81,7 @@ async def _name(parts: SplitResult, timeout_s: float) -> Observation:
         return Observation(
             "name",
             False,
-            f"{host} is not looked up within {timeout_s:g} s: check the network and the resolver",
+            f"{host} could not be looked up within {timeout_s:g} s: check the network and the resolver",
             f"{timeout_s:g} 秒内未能解析 {host}：请检查网络和 DNS",
         )
     except (OSError, UnicodeError):  # the latter for what cannot be a name
@@ -120,7 +120,7 @@ async def _connection(parts: SplitResult, tls: ssl.SSLContext | None, timeout_s:
     return Observation(
         "connection",
         True,
-        f"{at} speaks TLS, its certificate holds for {days} days",
+        f"{at} speaks TLS, its certificate is valid for {days} more days",
         f"{at} 的 TLS 证书有效，剩余 {days} 天",
     )
 
@@ -130,7 +130,7 @@ def _in_words(error: OSError, at: str) -> tuple[str, str]:
     if isinstance(error, ssl.SSLCertVerificationError):
         why = error.verify_message.rstrip(".")
         return (
-            f"the certificate of {at} does not hold ({why}): check this machine's clock, base_url, and proxies between",
+            f"the certificate of {at} is not valid ({why}): check this machine's clock, base_url, and proxies between",
             f"{at} 的证书无效（{why}）：请检查本机时钟、base_url 以及中间的代理",
         )
     if isinstance(error, ssl.SSLError):

@@ -86,7 +86,7 @@ class Prober:
             "probe",
             True,
             f"{route.model} answered a question in {seconds:.1f} s, for {tokens} tokens",
-            f"{route.model} 已正常回答，用时 {seconds:.1f} 秒，{tokens} 个 Token",
+            f"{route.model} 已正常回答，用时 {seconds:.1f} 秒，{tokens} 个 token",
         )
 
 

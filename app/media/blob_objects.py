@@ -142,13 +142,13 @@ class ObjectHosting(Hosting):
             return BackendMisconfigured(
                 "This gateway's store for published pictures refuses its credentials or bucket; its operator must "
                 "correct the TUWEN_BLOB settings.",
-                chinese="本网关发布图片的存储拒绝了其凭证或 Bucket，请管理员更正 TUWEN_BLOB 各项设置。",
+                chinese="本网关发布图片所用的存储拒绝了网关的凭据或 Bucket，请管理员更正 TUWEN_BLOB 各项设置。",
                 detail=detail,
                 retryable=True,  # a route that takes bytes needs no store
             )
         return BackendUnavailable(
             "This gateway's store for published pictures failed; try again.",
-            chinese="本网关发布图片的存储出现故障，请重试。",
+            chinese="本网关发布图片所用的存储出现故障，请重试。",
             detail=detail,
         )
 

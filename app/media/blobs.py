@@ -92,7 +92,7 @@ def require_host(host: str, hosts: tuple[str, ...], *, param: str | None) -> Non
     raise UnsupportedFeature(
         f"This model's backend fetches pictures only from addresses under {domains}, and this gateway publishes none "
         f"there: its operator must set a bucket of that store ({remedy}).",
-        chinese=f"此模型的服务只读取 {domains} 域名下的图片，而本网关不在该处发布图片："
+        chinese=f"此模型的服务只读取 {domains} 域名下的图片，而本网关没有在该域名下发布图片："
         f"请管理员设置该存储的 Bucket（{remedy}）。",
         param=param,
     )

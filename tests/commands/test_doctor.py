@@ -120,7 +120,7 @@ def test_backends_without_credentials_are_no_failure_unless_named(
     assert ("far", "credentials") not in wrong_in(result)
     assert far["ok"] is None
     assert "set FAR_BASE_URL, FAR_API_KEY, in the environment or in .env" in far["english"]
-    assert "请在环境变量或 .env 中设置 FAR_BASE_URL, FAR_API_KEY" in far["chinese"]
+    assert "请在环境变量或 .env 中设置 FAR_BASE_URL、FAR_API_KEY" in far["chinese"]
     assert named.exit_code == 1
     assert wrong_in(named) == [("far", "credentials")]
 
@@ -208,7 +208,7 @@ def test_address_that_is_none_is_told_as_such(tuwen: Tuwen, catalogue: Callable[
     catalogue(url)
     result = tuwen("doctor", "near", "--json")
     assert wrong_in(result) == [("near", "name")]
-    assert "base_url is no address" in observed(result, "name")["english"]
+    assert "base_url is not an address" in observed(result, "name")["english"]
     assert observed(result, "probe")["ok"] is None
 
 
@@ -228,7 +228,7 @@ def test_resolver_that_does_not_answer_is_told_as_such(
     catalogue("http://slow.test")
     result = tuwen("doctor", "near", "--no-probe", "--json")
     assert wrong_in(result) == [("near", "name")]
-    assert "not looked up within 0.1 s" in observed(result, "name")["english"]
+    assert "not be looked up within 0.1 s" in observed(result, "name")["english"]
 
 
 def test_host_none_of_whose_addresses_answers_is_down(
@@ -287,7 +287,7 @@ def test_certificate_is_told_with_the_days_it_holds(
         catalogue(up.url.replace("127.0.0.1", "img.test"))
         result = tuwen("doctor", "near", "--no-probe", "--json")
         assert [request.method for request in up.requests] == ["HEAD"]
-    assert "speaks TLS, its certificate holds for 3" in observed(result, "connection")["english"]
+    assert "speaks TLS, its certificate is valid for 3" in observed(result, "connection")["english"]
     assert observed(result, "name")["english"] == "img.test has an address"
     assert observed(result, "clock")["ok"] is not None, "the same certificates count for the clock"
 

@@ -18,7 +18,7 @@ def test_code_is_explained_in_both_languages_with_what_callers_get() -> None:
     code, out, _ = errors("336501")
     assert code == 0
     assert "requests per minute" in out
-    assert "请求次数" in out
+    assert "每分钟的请求数" in out
     assert "HTTP 429, type rate_limit_error, code rate_limit_exceeded" in out
     assert "source" in out
 

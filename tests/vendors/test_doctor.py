@@ -147,7 +147,7 @@ def test_vendor_that_is_down_is_told_apart_from_one_that_refuses(
     assert english.startswith(f"127.0.0.1:{port} cannot be reached, the connection is refused: check base_url")
     assert "连接被拒绝" in chinese
     ok, english, chinese = found.only("probe")
-    assert (ok, english) == (None, "no question asked where it cannot be reached")
+    assert (ok, english) == (None, "not asked, for it cannot be reached")
     assert chinese == "无法连接，未提问"
     assert found.of("clock") == []
     shown(CLAIM, states=1)
@@ -312,5 +312,5 @@ def test_text_models_that_are_down_do_not_hide_those_for_pictures(examine: Exami
     with serving(telling_its_time(vendor.server)) as up:
         found = examine(vendor, up.url, text_base_url=f"ws://127.0.0.1:{port}", text_model="4.0Ultra")
     assert found.wrong == ["connection"]
-    assert [(ok, english.split()[0]) for ok, english, _ in found.of("probe")] == [(True, "imagev3"), (None, "no")]
+    assert [(ok, english.split()[0]) for ok, english, _ in found.of("probe")] == [(True, "imagev3"), (None, "not")]
     shown(CLAIM, states=1)
