@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -13,8 +14,9 @@ from app.commands.tables import print_table
 from app.config.catalog import Catalog, Limits
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import read_environment
+from app.config.publishing import bucket_of
 from app.config.report import RoutingRow, routing_rows
-from app.config.settings import load_settings, mistyped_variables
+from app.config.settings import Settings, load_settings, mistyped_variables
 
 
 def check(*, as_json: bool) -> None:
@@ -29,8 +31,11 @@ def check(*, as_json: bool) -> None:
         typer.echo(json.dumps([_record(row, catalog) for row in rows], ensure_ascii=False, indent=2))
         return
     print_table(("MODEL", "", "BACKEND", "ITS MODEL", "STATE", "TARIFF (YUAN)", "LIMITS"), _cells(rows, catalog))
-    usable = {row.model for row in rows if row.usable}
+    unpublished = _unpublished(catalog, load_settings())
+    usable = {row.model for row in rows if row.usable} - unpublished.keys()
     typer.echo(f"\nThe configuration is sound. {len(usable)} of {len(catalog.models)} models can be asked.")
+    for model, where in unpublished.items():
+        typer.echo(f"{model} fetches pictures by address: {where}.")
 
 
 def configured_catalog() -> Catalog:
@@ -61,6 +66,35 @@ def limits_in_words(limits: Limits) -> str:
     """As one reads it: `60 rpm, 100000 tpm, 2 at once`; empty where no bound is known."""
     units = ((limits.rpm, "rpm"), (limits.tpm, "tpm"), (limits.concurrency, "at once"))
     return ", ".join(f"{bound} {unit}" for bound, unit in units if bound is not None)
+
+
+def _unpublished(catalog: Catalog, settings: Settings) -> Mapping[str, str]:
+    """Models that could be asked if pictures were published where they fetch them → what to set."""
+    host = _publishing_host(settings)
+    found: dict[str, str] = {}
+    for model in catalog.models:
+        routes = [route.capabilities for route in model.routes if route.backend.configured]
+        if routes and all(
+            route.image_input == "url" and not _fetches_from(host, route.image_hosts) for route in routes
+        ):
+            domains = routes[0].image_hosts
+            found[model.id] = (
+                f"set a bucket under {' or '.join(domains)}, TUWEN_BLOB_STORE=s3://BUCKET and TUWEN_BLOB_ENDPOINT"
+                if domains
+                else "set TUWEN_PUBLIC_URL or TUWEN_BLOB_STORE"
+            )
+    return found
+
+
+def _publishing_host(settings: Settings) -> str:
+    """Where published pictures lie; empty where none are published. A bucket without an endpoint is one of AWS."""
+    if bucket_of(settings.blob_store) is not None:
+        return urlsplit(settings.blob_endpoint or "https://amazonaws.com").hostname or ""
+    return urlsplit(settings.public_url or "").hostname or ""
+
+
+def _fetches_from(host: str, domains: Sequence[str]) -> bool:
+    return bool(host) and (not domains or any(f".{host}".endswith(f".{domain}") for domain in domains))
 
 
 def _cells(rows: Sequence[RoutingRow], catalog: Catalog) -> list[tuple[str, ...]]:

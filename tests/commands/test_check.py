@@ -151,3 +151,59 @@ def test_backends_can_be_read_by_programs(tuwen: Tuwen, catalogue: Path) -> None
     }
     assert records["far"]["missing_env"] == ["FAR_BASE_URL", "FAR_API_KEY"]
     assert records["ocr"]["configured"]
+
+
+FETCHING = """
+[backends.bucket-only]
+kind = "chatocr"
+endpoint = "any"
+api_key = "a"
+secret_key = "s"
+
+[backends.anywhere]
+kind = "chatocr"
+endpoint = "any"
+api_key = "a"
+secret_key = "s"
+bos_only = false
+
+[models."bos-vision"]
+routes = [{ backend = "bucket-only", model = "uuid-chatocr" }]
+
+[models."url-vision"]
+routes = [{ backend = "anywhere", model = "uuid-chatocr" }]
+"""
+BUCKET = {
+    "TUWEN_BLOB_STORE": "s3://pictures",
+    "TUWEN_BLOB_REGION": "bj",
+    "TUWEN_BLOB_ACCESS_KEY_ID": "id",
+    "TUWEN_BLOB_SECRET_ACCESS_KEY": "secret",
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "lacking"),
+    [
+        ({}, {"bos-vision": "a bucket under bcebos.com", "url-vision": "TUWEN_PUBLIC_URL or TUWEN_BLOB_STORE"}),
+        ({"TUWEN_PUBLIC_URL": "https://tuwen.example.com"}, {"bos-vision": "a bucket under bcebos.com"}),
+        (BUCKET, {"bos-vision": "a bucket under bcebos.com"}),
+        ({**BUCKET, "TUWEN_BLOB_ENDPOINT": "https://s3.bj.bcebos.com"}, {}),
+    ],
+)
+def test_models_that_fetch_pictures_are_not_counted_where_none_are_published_for_them(
+    tuwen: Tuwen, catalogue: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], lacking: dict[str, str]
+) -> None:
+    def counted() -> int:
+        result = tuwen("check")
+        assert result.exit_code == 0, result.output
+        last = next(line for line in result.stdout.splitlines() if line.startswith("The configuration is sound."))
+        told = [line for line in result.stdout.splitlines() if " fetches pictures by address: set " in line]
+        assert sorted(line.split()[0] for line in told) == sorted(lacking if "bos-vision" in result.stdout else ())
+        assert all(lacking[line.split()[0]] in line for line in told)
+        return int(last.split()[4])
+
+    before = counted()
+    catalogue.write_text(CATALOGUE + FETCHING)
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    assert counted() - before == 2 - len(lacking)
