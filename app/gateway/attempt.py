@@ -13,7 +13,7 @@ import structlog
 from app.backends.base import Translator
 from app.config.catalog import Model, Route
 from app.core.clock import Clock
-from app.core.errors import BackendError, BackendTimeout, GatewayError, ImageRejected, InternalError
+from app.core.errors import BackendError, BackendTimeout, GatewayError, ImageRejected, InternalError, UnsupportedFeature
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
@@ -113,7 +113,7 @@ class Attempts:
             if begun:
                 yield [Failure(fault)]
                 return
-            if number == len(self._routes) or not (isinstance(fault, BackendError) and fault.retryable):
+            if number == len(self._routes) or not _may_do_better(fault):
                 raise fault
 
     def _log_fault(self, fault: GatewayError, number: int, route: Route) -> None:
@@ -200,6 +200,11 @@ class Attempts:
             nonce=self._clock.nonce(),
         )
         return translator.call(request, context)
+
+
+def _may_do_better(fault: GatewayError) -> bool:
+    """Whether another route may: its backend may be up, or able to do what this one is not."""
+    return isinstance(fault, UnsupportedFeature) or (isinstance(fault, BackendError) and fault.retryable)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.api.pictures import data_url, picture
 from tests.fakes import openai
 from tests.fakes.http import Cut, Gate, Reply, Step
 from tests.fakes.upstream import Upstream
@@ -32,6 +33,17 @@ routes = [{{ backend = "deaf", model = "remote" }}]
 
 [models.two]
 routes = [{{ backend = "deaf", model = "first" }}, {{ backend = "fake", model = "second" }}]
+
+[backends.fetching]
+kind = "ccai"
+access_key_id = "LTAIfakefakefake"
+access_key_secret = "s"
+workspace_id = "llm-x"
+app_id = "00000000000000000000000000000000"
+base_url = "{url}"
+
+[models.fetching]
+routes = [{{ backend = "fetching", model = "x" }}, {{ backend = "fake", model = "second" }}]
 
 [models.three]
 routes = [
@@ -149,6 +161,14 @@ def test_routes_are_tried_in_order_until_one_answers(site: Served, fake: Upstrea
     assert response.json()["choices"][0]["message"]["content"] == "third time"
     assert [request.json["model"] for request in fake.requests] == ["first", "second", "third"]
     assert site.booked(response).backend_model == "third"
+
+
+def test_route_whose_pictures_nobody_can_publish_gives_way_to_the_next(site: Served, fake: Upstream) -> None:
+    fake.answer(openai.answer("from bytes"))
+    part = {"type": "image_url", "image_url": {"url": data_url(picture((96, 80)))}}
+    response = site.chat("fetching", messages=[{"role": "user", "content": [part]}])
+    assert response.json()["choices"][0]["message"]["content"] == "from bytes"
+    assert [attempt.backend_model for attempt in site.booked(response).attempts] == ["second"]
 
 
 def test_last_fault_is_told_where_no_route_answers(site: Served, fake: Upstream) -> None:
