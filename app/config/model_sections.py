@@ -97,10 +97,14 @@ def _recipe(
         for role, names in roles.items()
         for index, name in enumerate(names)
     ]
-    recipes = {other.id for other in drafts if other.parsed.recipe is not None}
+    recipes = {
+        name for other in drafts if other.parsed.recipe is not None for name in (other.id, *other.parsed.aliases)
+    }
     for name, path in wanted:
         if name in recipes:
             problems.append(section.problem(path, f'"{name}" is a recipe itself; name a model that has routes'))
+        elif name.endswith(WILDCARD):
+            problems.append(section.problem(path, f'"{name}" stands for many models; name one'))
         elif name not in written:
             hint = did_you_mean(name, sorted(found)) or "; `tuwen check` lists them"
             problems.append(section.problem(path, f'unknown model "{name}"{hint}'))

@@ -88,10 +88,18 @@ def test_keys_that_do_nothing_beside_a_recipe_are_told(desk: Desk, key: str) -> 
     assert f"{key.split(maxsplit=1)[0]} does nothing beside a recipe" in complaint
 
 
-def test_recipe_of_a_recipe_is_refused(desk: Desk) -> None:
-    text = RECIPE + '[models.twice]\nrecipe = { ocr = "local-ocr-vision", answer = ["mixed"] }\n'
+@pytest.mark.parametrize("name", ["mixed", "mix"])
+def test_recipe_of_a_recipe_is_refused(desk: Desk, name: str) -> None:
+    text = RECIPE + f'[models.twice]\nrecipe = {{ ocr = "local-ocr-vision", answer = ["{name}"] }}\n'
     [complaint] = desk.complaints_about(text)
-    assert '"mixed" is a recipe itself; name a model that has routes' in complaint
+    assert f'"{name}" is a recipe itself; name a model that has routes' in complaint
+
+
+def test_recipe_of_whatever_a_wildcard_stands_for_is_refused(desk: Desk) -> None:
+    far = '[backends.far]\nkind = "openai"\nbase_url = "http://far.test"\n'
+    wild = '[models."far/*"]\nroutes = [{ backend = "far", model = "*" }]\n'
+    [complaint] = desk.complaints_about(RECIPE.replace('["qwen-vl-vision"]', '"far/*"') + far + wild)
+    assert '"far/*" stands for many models; name one' in complaint
 
 
 def test_model_has_routes_or_a_recipe(desk: Desk) -> None:
