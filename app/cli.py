@@ -178,7 +178,7 @@ def keys_vendor(
     key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tuwen keys list' shows it.")],
     renew: Annotated[bool, typer.Option("--renew", help="Make a new secret; the old one opens nothing more.")] = False,
 ) -> None:
-    """Show a key's credentials in the form of vendors, for clients written for them."""
+    """Show the AK and SK of a key, for clients written for a vendor's own API."""
     from app.commands.keys import show_vendor_credentials
 
     show_vendor_credentials(_settings(), key_id, renew=renew)

@@ -57,7 +57,7 @@ class CcaiOptions(BackendOptions):
     @classmethod
     def _is_address(cls, url: str) -> str:
         if not _BASE_URL.fullmatch(url) or not url.isascii() or not _has_sound_port(url):
-            raise ValueError("an address as https://host or https://host:port/path, in ASCII")
+            raise ValueError("must be an address as https://host or https://host:port/path, in ASCII")
         return url.rstrip("/")
 
     @property

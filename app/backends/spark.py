@@ -66,7 +66,7 @@ class SparkOptions(BackendOptions):
     @classmethod
     def _is_address(cls, url: str) -> str:
         if not _URL.fullmatch(url) or not url.isascii() or not _has_sound_port(url):
-            raise ValueError("an address as wss://host or wss://host:port/path, without a query, in ASCII")
+            raise ValueError("must be an address as wss://host or wss://host:port/path, without a query, in ASCII")
         return url.rstrip("/")
 
     @field_validator("base_url")
