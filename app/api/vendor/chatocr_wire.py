@@ -78,7 +78,7 @@ _CODES: Mapping[type[GatewayError], int] = {
 """18 and 336100 are what the vendor's SDK asks again after."""
 
 _encode = msgspec.json.Encoder().encode
-_VARIABLE = re.compile(r"\{\{\s*([^{}]+?)\s*\}\}|\{([^{}]+)\}")
+_VARIABLE = re.compile(r"\{\{([^{}]+)\}\}|\{([^{}]+)\}")
 _AT_PATH = re.compile(r" - at `\$\.?([^`]*)`$")
 _ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
@@ -205,8 +205,8 @@ def _filled(query: str, variables: Mapping[str, Any]) -> str:
 
     def value(match: re.Match[str]) -> str:
         nonlocal left
-        name = match[1] or match[2]
-        if name not in variables:
+        name = match[1].strip() if match[1] else match[2]
+        if not name or name not in variables:
             return match[0]
         given = variables[name]
         text = given if isinstance(given, str) else _encode(given).decode()
