@@ -20,6 +20,7 @@ from app.core.errors import BackendError, GatewayError
 from app.core.events import AnswerFold
 from app.core.types import ChatRequest, ImagePart, ImageSource, Message, Part, TextPart
 from app.main import Services, open_services
+from app.observe.logs import redact
 from app.store.errors import StoreUnusable
 
 _CALLER = Caller(key_id="local", name="tuwen doctor", admin=False)
@@ -28,6 +29,9 @@ _ANSWER_TOKENS = 64
 _SILENCE_MAX_S = 30.0
 _WHOLE_MAX_S = 60.0
 _CODE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_DETAIL_CHARS = 300
+_TO_CALLERS = (": tell the gateway's operator.", "：请告知网关管理员。")
+"""How sentences end that are meant for callers; who reads this is the operator."""
 # 128×128 pixels of red, which every vendor takes: the least of them wants 80.
 _PICTURE = (
     "data:image/png;base64,"
@@ -78,7 +82,7 @@ class Prober:
                 usage = exchange.usage
             fold.answer()
         except GatewayError as error:
-            english, chinese = _with_code(error)
+            english, chinese = _told(error)
             return Observation("probe", False, f"{route.model}: {english}", f"{route.model}：{chinese}")
         seconds = time.monotonic() - start_s
         tokens = usage.input_tokens + usage.output_tokens
@@ -90,13 +94,25 @@ class Prober:
         )
 
 
-def _with_code(error: GatewayError) -> tuple[str, str]:
-    """What a caller would be told, and the vendor's code, of which `tuwen errors` and the vendor's page say more."""
-    english, chinese = str(error), error.said_in("zh")
-    code = error.backend_code if isinstance(error, BackendError) else None
-    if code is None or not _CODE.fullmatch(code):
+def _told(error: GatewayError) -> tuple[str, str]:
+    """What a caller would be told, and beside it, for the operator who reads this, what goes to the log: the vendor's
+    code, of which `tuwen errors` says more, where to look, and the vendor's words."""
+    english, chinese = (
+        text.removesuffix(tail) for text, tail in zip((str(error), error.said_in("zh")), _TO_CALLERS, strict=True)
+    )
+    if not isinstance(error, BackendError):
         return english, chinese
-    return f"{english} (vendor's code {code})", f"{chinese}（厂商错误码 {code}）"
+    code = error.backend_code if error.backend_code is not None and _CODE.fullmatch(error.backend_code) else ""
+    detail = _one_line(error.detail.removeprefix(f"{code}: "))
+    in_english = ": ".join(filter(None, (f"vendor's code {code}" if code else "", detail)))
+    in_chinese = "：".join(filter(None, (f"厂商错误码 {code}" if code else "", detail)))
+    return (f"{english} ({in_english})", f"{chinese}（{in_chinese}）") if in_english else (english, chinese)
+
+
+def _one_line(detail: str) -> str:
+    """Vendors' words, from which the backends struck their own credentials, as a terminal may see them."""
+    words = "".join(char if char.isprintable() else " " for char in redact(detail))
+    return " ".join(words.split())[:_DETAIL_CHARS]
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from tests.fakes.http import Reply
 from tests.fakes.upstream import Upstream
 from tests.support.gateway import free_port
 from tests.vendors.conftest import Shown
-from tests.vendors.doctored import VENDORS, WRONG, Answering, Vendor, telling_its_time
+from tests.vendors.doctored import SPARK_SECRET, VENDORS, WRONG, Answering, Vendor, telling_its_time
 
 CLAIM = "doctor tells what is wrong"
 CERTIFICATE = Path(__file__).parents[1] / "media" / "self_signed.pem"
@@ -193,6 +193,24 @@ def test_wrong_secret_is_what_the_probe_says(vendor: Vendor, examine: Examine, s
     _, english, chinese = found.only("probe")
     assert vendor.unauthorised[0] in english
     assert vendor.unauthorised[1] in chinese
+    shown(CLAIM, states=1)
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "look_at"),
+    [("api_key", "f" * 32, "check api_key"), ("api_secret", WRONG[SPARK_SECRET], "check api_secret")],
+)
+def test_operator_is_told_which_credential_is_wrong(
+    examine: Examine, shown: Shown, option: str, value: str, look_at: str
+) -> None:
+    vendor = VENDORS["spark"]
+    with serving(telling_its_time(vendor.server)) as up:
+        found = examine(vendor, up.url, **{option: value})
+    _, english, chinese = found.only("probe")
+    assert look_at in english
+    assert look_at in chinese
+    assert "tell the gateway's operator" not in english
+    assert "请告知网关管理员" not in chinese
     shown(CLAIM, states=1)
 
 
