@@ -49,8 +49,8 @@ _PATTERNS = (
     re.compile(
         r"(?i)((?:api[_-]key|api_secret|access_token|client_secret|secret_key)[\"'\\]*\s*[:=,]\s*b?[\"'\\]*)[^\s\"'\\,;&)\]}]+"
     ),
-    # a published picture, open to whoever has its address
-    re.compile(r"(/blobs/)[\w-]{8,}"),
+    # a published picture, open to whoever has its address, which is served with doubled slashes as well
+    re.compile(r"(/blobs/+)[\w-]{8,}"),
     re.compile(r"(?i)(x-amz-signature=)\w+"),
 )
 

@@ -265,5 +265,8 @@ def test_a_folder_that_may_not_be_written_is_told_before_anything_starts(
 def test_addresses_of_pictures_are_not_readable_in_the_log(served: Served, upstream: Upstream) -> None:
     path = published(served, upstream)
     assert redact(f"GET {PUBLIC_URL}{path}") == f"GET {PUBLIC_URL}/blobs/[redacted].jpg"
+    doubled = path.replace("/blobs/", "/blobs//")
+    assert served.client.get(doubled).status_code == 200
+    assert redact(f"GET {PUBLIC_URL}{doubled}") == f"GET {PUBLIC_URL}/blobs//[redacted].jpg"
     signed = "cannot fetch https://b.test/x.jpg?X-Amz-Expires=600&X-Amz-Signature=0123456789abcdef now"
     assert re.search(r"X-Amz-Signature=\[redacted\] now$", redact(signed))
