@@ -9,15 +9,19 @@ from app.core.errors import Language
 _LONGEST_CHARS = 256
 
 
-@lru_cache(maxsize=256)
 def language_of(accept_language: str) -> Language:
     """The caller's choice of English and Chinese (RFC 9110 section 12.5.4); of two alike, the first named.
 
     Args:
-        accept_language: the header's value; empty where there is none.
+        accept_language: the header's value; empty where there is none. Its first 256 characters count.
     """
+    return _chosen(accept_language[:_LONGEST_CHARS])
+
+
+@lru_cache(maxsize=256)
+def _chosen(accept_language: str) -> Language:
     best: tuple[float, Language] = (0.0, "en")
-    for item in accept_language[:_LONGEST_CHARS].split(","):
+    for item in accept_language.split(","):
         tag, _, weight = item.partition(";")
         language = _language(tag.strip().lower())
         quality = _quality(weight)

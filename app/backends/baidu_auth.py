@@ -15,11 +15,12 @@ from typing import Self
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 import msgspec
-from pydantic import SecretStr, model_validator
+from pydantic import SecretStr, field_validator, model_validator
 from typing_extensions import override
 
 from app.backends.baidu_errors import JSON_FAULTS, BaiduErrors
 from app.backends.base import BackendOptions, Finding
+from app.backends.base_url import checked_base_url
 from app.backends.signing import bce_authorization, bce_timestamp
 from app.core.types import AccessToken, Context, HttpCall, TokenFlow
 
@@ -44,6 +45,11 @@ class BaiduOptions(BackendOptions):
     secret_key: SecretStr | None = None
     access_key_id: SecretStr | None = None
     secret_access_key: SecretStr | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        return checked_base_url(url)
 
     @model_validator(mode="after")
     def _one_pair(self) -> Self:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Annotated
 
 import msgspec
 import pybase64
@@ -54,13 +55,16 @@ _SERVICES: Mapping[str, _Service] = {
 _POOREST = _SERVICES["general_basic"]
 
 
+_Pixels = Annotated[float, msgspec.Meta(ge=-1e9, le=1e9)]  # beyond, it is no place in a picture
+
+
 class Rect(msgspec.Struct, frozen=True):
     """Where a line of text stands, in pixels from the top left."""
 
-    left: float
-    top: float
-    width: float
-    height: float
+    left: _Pixels
+    top: _Pixels
+    width: _Pixels
+    height: _Pixels
 
     @property
     def corners(self) -> tuple[tuple[float, float], ...]:

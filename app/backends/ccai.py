@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 from typing_extensions import override
 
 from app.backends.base import BackendOptions, BackendSpec, Capabilities, Finding, Translator
+from app.backends.base_url import checked_base_url
 from app.backends.ccai_decode import AnswerDecoder
 from app.backends.ccai_encode import encode_request
 from app.backends.ccai_errors import CCAI, ErrorReader
@@ -28,7 +29,6 @@ BASE_URL = "https://contactcenterai.cn-shanghai.aliyuncs.com"
 
 _ACTION, _VERSION = "GeneralAnalyzeImage", "2024-06-03"
 _DEFAULT_PORTS = {"http": 80, "https": 443}
-_BASE_URL = re.compile(r"https?://[^\s/?#@]+(/[\w.~!$&'()*+,;=:@%-]+)*/?", re.ASCII)
 
 # Ours: ten pictures, of what the vendor's other models take.
 _MAX_IMAGES = 10
@@ -56,9 +56,7 @@ class CcaiOptions(BackendOptions):
     @field_validator("base_url")
     @classmethod
     def _is_address(cls, url: str) -> str:
-        if not _BASE_URL.fullmatch(url) or not url.isascii() or not _has_sound_port(url):
-            raise ValueError("must be an address as https://host or https://host:port/path, in ASCII")
-        return url.rstrip("/")
+        return checked_base_url(url)
 
     @property
     def host(self) -> str:
@@ -76,13 +74,6 @@ class CcaiOptions(BackendOptions):
     @property
     def url(self) -> str:
         return f"{urlsplit(self.base_url).scheme}://{urlsplit(self.base_url).netloc}{self.path}"
-
-
-def _has_sound_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
 
 
 class CcaiTranslator(Translator):

@@ -8,7 +8,6 @@ text; trouble with credentials as an HTTP status at the handshake.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from pydantic import Field, SecretStr, field_validator
 from typing_extensions import override
 
 from app.backends.base import BackendOptions, BackendSpec, Capabilities, Translator
+from app.backends.base_url import checked_base_url
 from app.backends.signing import spark_url
 from app.backends.spark_decode import AnswerDecoder
 from app.backends.spark_encode import DEFAULT_OUTPUT_TOKENS, encode_request
@@ -31,7 +31,6 @@ from app.core.types import ChatRequest, Context, Frame, ImageRules, WsCall
 BASE_URL = f"wss://spark-api.cn-huabei-1.xf-yun.com{IMAGE_PATH}"
 TEXT_BASE_URL = "wss://spark-api.xf-yun.com"
 
-_URL = re.compile(r"wss?://[^\s/?#@]+(/[\w.~!$&'()*+,;=:@%-]+)*/?", re.ASCII)
 _MAX_UID_CHARS = 32
 
 _RULES = ImageRules(
@@ -65,9 +64,7 @@ class SparkOptions(BackendOptions):
     @field_validator("base_url", "text_base_url")
     @classmethod
     def _is_address(cls, url: str) -> str:
-        if not _URL.fullmatch(url) or not url.isascii() or not _has_sound_port(url):
-            raise ValueError("must be an address as wss://host or wss://host:port/path, without a query, in ASCII")
-        return url.rstrip("/")
+        return checked_base_url(url, "ws")
 
     @field_validator("base_url")
     @classmethod
@@ -81,13 +78,6 @@ class SparkOptions(BackendOptions):
         if model.origin is not None and self.text_base_url == TEXT_BASE_URL:
             return f"{model.origin}{model.path}"
         return f"{self.text_base_url}{model.path}"
-
-
-def _has_sound_port(url: str) -> bool:
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:
-        return False
 
 
 class SparkTranslator(Translator):

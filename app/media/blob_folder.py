@@ -112,7 +112,7 @@ class FolderHosting(Hosting, CopyReader):
         self._own_bytes += size
 
     def _release(self, file: str) -> None:
-        self._own_bytes -= self._own.pop(file)
+        self._own_bytes -= self._own.pop(file, 0)  # a sweep may have been first
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -209,3 +209,11 @@ def test_a_caller_reads_the_text_of_a_picture_whole_and_streamed(tmp_path: Path)
     assert events_of(streamed.text)[-1] == "[DONE]"
     assert (row.output_tokens, row.image_count, row.usage_source) == (4, 1, "counted")
     assert sum(request.path == "/oauth/2.0/token" for request in up.requests) == 2
+
+
+def test_a_place_that_no_picture_has_is_no_answer() -> None:
+    far = {"words": "x", "location": {"left": 1e308, "top": 0, "width": 1e308, "height": 1}}
+    made = translator()
+    made.call(question(picture(), ocr={"regions": True}), CONTEXT)
+    with pytest.raises(BackendProtocolError):
+        read(made, {"words_result": [far]})
