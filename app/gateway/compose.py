@@ -64,7 +64,7 @@ class Composed:
         elif not newest_pictures(request):
             self._answerer = _Step.of(answer, request)
         else:
-            self._answerer = _sighted_or_blind(answer, request)
+            self._answerer = _sighted_or_blind(answer, request, self.notices)
             self._reader = _Step.of(recipe.ocr, _reading_of(request))
             self._shows_regions = _asks_for_regions(request)
 
@@ -137,8 +137,9 @@ class Composed:
         return replace(request, messages=tuple(told_all))
 
 
-def _sighted_or_blind(answer: Model, request: ChatRequest) -> _Step:
+def _sighted_or_blind(answer: Model, request: ChatRequest, notices: list[str]) -> _Step:
     """The step with the pictures; where no route takes them, without those of the newest turn, which are read for it.
+    Of a model that sees, and could not be shown so many, this is said.
 
     Raises:
         RequestError: the request demands what the model cannot do, seeing or not.
@@ -146,7 +147,10 @@ def _sighted_or_blind(answer: Model, request: ChatRequest) -> _Step:
     try:
         return _Step.of(answer, request)
     except UnsupportedFeature:
-        return _Step.of(answer, _without_newest_pictures(request))
+        step = _Step.of(answer, _without_newest_pictures(request))
+        if any(route.capabilities.max_images for route in answer.routes):
+            notices.append(f"{len(newest_pictures(request))} picture(s) read, not shown to the answering model")
+        return step
 
 
 def _without_newest_pictures(request: ChatRequest) -> ChatRequest:

@@ -35,6 +35,11 @@ MODELS = """
 kind = "openai"
 base_url = "{url}/v1"
 
+[backends.far-one-picture]
+kind = "openai"
+base_url = "{url}/v1"
+max_images = 1
+
 [backends.gone]
 kind = "openai"
 base_url = "http://127.0.0.1:9/v1"
@@ -57,6 +62,9 @@ vision = false
 [models.narrow]
 routes = [{{ backend = "far", model = "remote-narrow" }}]
 context = 160
+
+[models.one-picture]
+routes = [{{ backend = "far-one-picture", model = "remote-one" }}]
 
 [models.toolless]
 routes = [{{ backend = "ocr", model = "rapidocr" }}]
@@ -83,6 +91,9 @@ recipe = {{ ocr = "local-ocr-vision", answer = ["not-here", "seer", "blind"] }}
 
 [models.not-seeing]
 recipe = {{ ocr = "local-ocr-vision", answer = ["blind"] }}
+
+[models.seeing-one]
+recipe = {{ ocr = "local-ocr-vision", answer = ["one-picture"] }}
 
 [models.short]
 recipe = {{ ocr = "local-ocr-vision", answer = ["narrow"] }}

@@ -77,6 +77,16 @@ def test_two_pictures_are_told_apart(site: Served, upstream: Upstream) -> None:
     assert lines[-2:] == ["Picture 2:", "(no text was found)"]
 
 
+def test_pictures_that_a_seeing_model_takes_fewer_of_are_read_and_this_is_said(
+    site: Served, upstream: Upstream
+) -> None:
+    upstream.answer(openai.answer("x"))
+    response = site.chat("seeing-one", messages=question(RECEIPT, BLANK))
+    assert newest_parts(asked_of(upstream))[1] == 0
+    assert "惠民生活超市" in readout(asked_of(upstream))[1]
+    assert response.headers["x-tuwen-notice"] == "2 picture(s) read, not shown to the answering model"
+
+
 def test_long_text_is_cut_to_what_the_model_has_room_for(site: Served, upstream: Upstream) -> None:
     upstream.answer(openai.answer("x"))
     site.chat("short", messages=question(SCREENSHOT))
