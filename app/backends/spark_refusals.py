@@ -30,9 +30,10 @@ _SAID_CHARS = 300
 _JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 _UNAUTHORIZED: tuple[tuple[str, str], ...] = (
-    # what the body holds, what it means; the first that is found counts
-    ("retrieve credential", "iFlytek knows no such API key: check api_key, and that the application still exists"),
-    ("does not match", "the signature does not match: check api_secret, and that it and api_key are not swapped"),
+    # what the body holds, what it means; the first that is found counts. No comma after an option: the log takes what
+    # follows for its value.
+    ("retrieve credential", "iFlytek knows no such API key: check api_key and whether the application still exists"),
+    ("does not match", "the signature does not match: check api_secret and whether it and api_key are swapped"),
     ("cannot be verified", "the authorization cannot be read: check api_key and api_secret for stray characters"),
     ("Unauthorized", "no authorization arrived: something between strips the query of addresses"),
 )

@@ -209,6 +209,7 @@ def test_operator_is_told_which_credential_is_wrong(
     _, english, chinese = found.only("probe")
     assert look_at in english
     assert look_at in chinese
+    assert "[redacted]" not in english
     assert "tell the gateway's operator" not in english
     assert "请告知网关管理员" not in chinese
     shown(CLAIM, states=1)
