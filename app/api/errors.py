@@ -36,6 +36,7 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
     errors.ContextTooLong: (400, "invalid_request_error"),
     errors.ContentFiltered: (400, "invalid_request_error"),
     errors.BackendBusy: (429, "rate_limit_error"),
+    errors.BackendUsedUp: (429, "insufficient_quota"),
     errors.BackendUnavailable: (503, "server_error"),
     errors.BackendTimeout: (504, "server_error"),
     errors.BackendProtocolError: (502, "server_error"),
@@ -45,7 +46,7 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
 _LONGEST_RETRY_AFTER_S = 60
 """openai-node sleeps whatever it is told; nobody is told more than a minute."""
 
-_HOPELESS = (errors.BackendMisconfigured, errors.InternalError, errors.QuotaExceeded)
+_HOPELESS = (errors.BackendMisconfigured, errors.BackendUsedUp, errors.InternalError, errors.QuotaExceeded)
 """Asking again changes nothing: SDKs are told not to."""
 
 

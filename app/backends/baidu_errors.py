@@ -20,6 +20,7 @@ from app.core.errors import (
     BackendProtocolError,
     BackendRefused,
     BackendUnavailable,
+    BackendUsedUp,
 )
 
 JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -43,7 +44,7 @@ def _busy(code: str, english: str, chinese: str) -> ErrorRow:
 def _used_up(code: str, english: str, chinese: str) -> ErrorRow:
     return ErrorRow(
         code,
-        BackendBusy,
+        BackendUsedUp,
         f"{english}; choose another model, and tell the gateway's operator.",
         f"{chinese}；请换用其他模型，并告知网关管理员。",
     )

@@ -12,6 +12,7 @@ from app.core.errors import (
     BackendMisconfigured,
     BackendRefused,
     BackendUnavailable,
+    BackendUsedUp,
     ContentFiltered,
     ContextTooLong,
 )
@@ -153,7 +154,7 @@ SPARK = ErrorTable.of(
     ),
     ErrorRow(
         "11201",
-        BackendBusy,
+        BackendUsedUp,
         "The gateway's calls of today are used up at Spark: choose another model, or come back tomorrow.",
         "网关今日的星火调用次数已用完：请换用其他模型，或明天再试。",
     ),

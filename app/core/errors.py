@@ -8,6 +8,7 @@
     │   └─ RateLimited 429(retry_after_s) · QuotaExceeded 429
     ├─ BackendError(backend, backend_code, detail)      detail goes to logs only; ↻ another route may be tried
     │   ├─ BackendUnavailable 503 ↻ · BackendTimeout 504 ↻ · BackendBusy 429 ↻(retry_after_s)
+    │   ├─ BackendUsedUp 429 ↻
     │   ├─ BackendProtocolError 502 (↻ if cut short, empty or HTML; not if oversized or redirected)
     │   └─ BackendRefused 400 ─ ContextTooLong 400 · ContentFiltered 400     BackendMisconfigured 502
     └─ InternalError 500
@@ -205,6 +206,13 @@ class BackendBusy(BackendError):
     ) -> None:
         super().__init__(message, backend=backend, backend_code=backend_code, detail=detail, chinese=chinese)
         self.retry_after_s = retry_after_s
+
+
+class BackendUsedUp(BackendError):
+    """What we bought there is used up for the day or for good: another route may serve, waiting does not help."""
+
+    code = "insufficient_quota"
+    retryable = True
 
 
 class BackendProtocolError(BackendError):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.api.errors import answered_as
+from app.api.errors import answered_as, error_response
 from app.backends.error_table import ErrorRow, ErrorTable
 from app.backends.registry import KINDS, spec_of
-from app.core.errors import BackendBusy, BackendProtocolError, BackendUnavailable
+from app.core.errors import BackendBusy, BackendProtocolError, BackendUnavailable, BackendUsedUp
 
 DOCUMENTED = {
     # iFlytek: the image page's own table, then the table that all Spark services share, then the cloud's own
@@ -80,6 +80,14 @@ def test_waits_and_other_routes_follow_from_the_class() -> None:
     assert of["rpm_rate_limit_exceeded"].retry == "later"
     assert of["internal_error"].retry == "elsewhere"
     assert of["invalid_messages"].retry == "never"
+
+
+def test_what_is_used_up_for_the_day_is_not_to_be_asked_again() -> None:
+    used_up = {row.code for _, row in rows() if row.error is BackendUsedUp}
+    assert used_up == {"11201", "17", "19"}
+    assert answered_as(BackendUsedUp) == (429, "insufficient_quota")
+    headers = error_response(BackendUsedUp("Used up.")).headers
+    assert (headers["x-should-retry"], "retry-after" in headers) == ("false", False)
 
 
 def test_code_of_no_table_is_said_to_be_unknown() -> None:

@@ -14,7 +14,7 @@ import pytest
 from app.api.errors import answered_as
 from app.backends.error_table import ErrorRow
 from app.backends.registry import KINDS, spec_of
-from app.core.errors import BackendMisconfigured, ContentFiltered
+from app.core.errors import BackendMisconfigured, BackendUsedUp, ContentFiltered
 from tests.fakes.http import Cut, Reply
 from tests.support.server import events_of
 from tests.vendors.conftest import Shown
@@ -92,7 +92,7 @@ def test_server_answers_a_request_that_passes_its_checks(desk_of: DeskOf, kind: 
 def test_error_before_any_text_is_told_as_the_table_promises(case: Case, desk_of: DeskOf, shown: Shown) -> None:
     desk = desk_of(case.kind)
     status, _ = answered_as(case.row.error)
-    hopeless = "false" if issubclass(case.row.error, BackendMisconfigured) else None
+    hopeless = "false" if issubclass(case.row.error, BackendMisconfigured | BackendUsedUp) else None
     assert case.early
     for provocation in case.early:
         for stream in (False, True):

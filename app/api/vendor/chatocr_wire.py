@@ -69,6 +69,7 @@ _CODES: Mapping[type[GatewayError], int] = {
     errors.ContextTooLong: _BAD_ARGUMENT,
     errors.ContentFiltered: _BAD_ARGUMENT,
     errors.BackendBusy: 336100,
+    errors.BackendUsedUp: 19,
     errors.BackendUnavailable: 216400,
     errors.BackendTimeout: 216400,
     errors.BackendProtocolError: 216400,
