@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import pytest
 
@@ -95,11 +96,12 @@ async def test_cancellation_from_outside_stays_a_cancellation() -> None:
 
 async def test_caller_who_leaves_as_time_runs_out_counts_as_left() -> None:
     patience = patience_of(5)
-    patience.extend(0.001)
+    patience.extend(0.2)
     task = asyncio.ensure_future(patience.wait(never()))
     await asyncio.sleep(0)
     loop = asyncio.get_running_loop()
-    loop.call_at(patience._due_s, task.cancel)  # in the same turn of the loop as the timer
+    loop.call_at(patience._due_s, task.cancel)
+    time.sleep(0.25)  # holds the loop until both are due, so that one turn of it runs the timer and the cancellation
     with pytest.raises((asyncio.CancelledError, TimeoutError)) as caught:
         await task
     assert caught.type is asyncio.CancelledError
