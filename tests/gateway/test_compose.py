@@ -158,7 +158,7 @@ def test_what_a_blind_model_is_not_shown_of_older_turns_is_said(site: Served, up
 
 
 def test_question_before_a_second_message_with_a_picture_alone_is_kept(site: Served, upstream: Upstream) -> None:
-    messages = [*question(text="What is it?"), {"role": "user", "content": question(RECEIPT)[0]["content"][:1]}]  # type: ignore[index]
+    messages = [*question(text="What is it?"), {"role": "user", "content": question(RECEIPT)[0]["content"][:1]}]  # type: ignore[index]  # a list of parts
     upstream.answer(openai.answer("x"))
     site.chat("not-seeing", messages=messages)
     body = asked_of(upstream)
@@ -169,7 +169,7 @@ def test_question_before_a_second_message_with_a_picture_alone_is_kept(site: Ser
 def test_messages_that_held_a_picture_alone_do_not_come_empty_to_a_blind_model(
     site: Served, upstream: Upstream
 ) -> None:
-    alone = {"role": "user", "content": question(BLANK)[0]["content"][:1]}  # type: ignore[index]
+    alone = {"role": "user", "content": question(BLANK)[0]["content"][:1]}  # type: ignore[index]  # a list of parts
     upstream.answer(openai.answer("x"))
     site.chat("not-seeing", messages=[alone, *question(RECEIPT, text="What is it?")])
     body = asked_of(upstream)
@@ -182,7 +182,7 @@ def test_picture_that_a_tool_brought_is_read_and_told_after_it(site: Served, ups
     messages = [
         *question(text="What does it say?"),
         {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": "c1", "content": question(RECEIPT)[0]["content"][:1]},  # type: ignore[index]
+        {"role": "tool", "tool_call_id": "c1", "content": question(RECEIPT)[0]["content"][:1]},  # type: ignore[index]  # a list of parts
     ]
     upstream.answer(openai.answer("x"))
     response = site.chat("seeing", messages=messages, tools=[TOOL])

@@ -74,7 +74,7 @@ async def failing_at(transport: WsTransport, answer: Reply | WsReply) -> Backend
 @pytest.mark.parametrize("length", ["length", "chunked", "close"])
 async def test_refusal_comes_with_its_status_headers_and_body(transport: WsTransport, length: str) -> None:
     words = b'{"message": "HMAC signature does not match"}'
-    answer = Reply(401, {"Content-Type": "text/plain", "X-Retry": "no"}, [words[:9], words[9:]], length)  # type: ignore[arg-type]
+    answer = Reply(401, {"Content-Type": "text/plain", "X-Retry": "no"}, [words[:9], words[9:]], length)  # type: ignore[arg-type]  # any of the fake's framings
     status, headers, body = await refused(transport, answer)
     assert (status, body) == (401, words)
     assert (headers["content-type"], headers["x-retry"]) == ("text/plain", "no")
