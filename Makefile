@@ -8,7 +8,7 @@ SOURCES := app tests tools samples
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # the vendors' own SDKs have a target, and a set-up, of their own
 SUITE := $(PYTEST) --ignore tests/vendors
-PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --strip-extras \
+PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 # the vendors' own SDKs, in a folder of their own: they serve tests as clients and oracles, and pin old libraries
