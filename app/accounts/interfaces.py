@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias
 
+from app.accounts.balances import Budget, BudgetSpan
 from app.core.events import UsageSource
+from app.core.limits import NO_LIMITS, Limits
 
-Outcome: TypeAlias = Literal["finished", "failed", "gone"]
-UsageGrouping: TypeAlias = Literal["day", "model", "key"]
+RowState: TypeAlias = Literal["held", "dispatched", "settled", "released", "expired"]
+"""held: money is set aside, nobody was asked yet. dispatched: a backend was asked and may bill us. Then it is closed:
+settled (something was to be paid, or the answer was free), released (nothing was), expired (its gateway died; booked
+was what it had last noted)."""
+
+OPEN_STATES: tuple[RowState, ...] = ("held", "dispatched")
+
+Outcome: TypeAlias = Literal["running", "finished", "failed", "gone", "lost"]
+UsageGrouping: TypeAlias = Literal["day", "model", "key", "backend"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,11 @@ class KeyRecord:
         digest: keyed digest of the secret, hexadecimal.
         created_at, revoked_at: Unix time in seconds; `None`: not revoked.
         vendor_version: which of the secrets derived for the vendors' own APIs is good; a new one retires the last.
+        owner: who answers for it; free text.
+        models: ids and aliases it may ask, `*` at an end standing for all that begin so; empty: all.
+        tags: free text, for reports.
+        expires_at: Unix time in seconds from which on it opens nothing; `None`: never.
+        limits: of all its requests together. model_limits: of those to one model, by the model's id.
     """
 
     id: str
@@ -30,15 +44,32 @@ class KeyRecord:
     created_at: float
     revoked_at: float | None = None
     vendor_version: int = 1
+    owner: str = ""
+    models: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    expires_at: float | None = None
+    limits: Limits = NO_LIMITS
+    model_limits: Mapping[str, Limits] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, once the key was checked."""
+    """Who asks, once the key was checked.
+
+    Args:
+        models, limits, model_limits: as of its `KeyRecord`.
+        budgeted: whether any bound is set on what it may spend.
+        left_micros: what it could still set aside when it was looked up; `None`: it has no bound.
+    """
 
     key_id: str
     name: str
     admin: bool
+    models: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    model_limits: Mapping[str, Limits] = field(default_factory=dict)
+    budgeted: bool = False
+    left_micros: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +81,10 @@ class AttemptRow:
         model: of the catalogue; of a recipe's step, the one that took this step.
         tariff, cost_micros: as of a row; a route that failed before its first word costs nothing.
         total_ms: from being asked to its end.
-        outcome, error_code: of this attempt; the request may have been answered by another.
+        outcome, error_code: of this attempt; the request may have been answered by another. `running` while it runs:
+            then its numbers are what would be booked if the gateway died now.
+        volume_before: of a tariff with tiers, what the key had used of the model that month before this, in the
+            tariff's unit; with it the cost can be checked years later.
     """
 
     number: int
@@ -69,6 +103,7 @@ class AttemptRow:
     total_ms: int
     outcome: Outcome
     error_code: str | None = None
+    volume_before: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +111,7 @@ class LedgerRow:
     """One request, booked once. Its tokens, pictures and cost are the sums of its attempts.
 
     Args:
-        request_id: ours; booking the same id twice changes nothing.
+        request_id: ours; settling the same id twice changes nothing.
         started_at: Unix time in seconds.
         model: its id in the catalogue, whichever alias the caller used.
         backend, backend_model: the route that answered; empty if none was reached.
@@ -86,8 +121,14 @@ class LedgerRow:
             attempt that answered; `null`: none was known of something that was used.
         cost_micros: what is known of it.
         first_event_ms: from the request's arrival to the backend's first event; `None` if none came.
-        outcome: `finished`; `failed` (refused, or the backend broke); `gone` (the caller left before the end).
+        outcome: `finished`; `failed` (refused, or the backend broke); `gone` (the caller left before the end); `lost`
+            (the gateway died); `running` while it is open: then its numbers are what would be booked if it died now.
         error_code: OpenAI's code of the failure.
+        hold_micros: set aside for it; 0 once it is closed.
+        day: on whose budget it counts, as `2026-11-28`.
+        lease_until: while it is open: Unix time from which on anybody may close it as expired. Its gateway keeps
+            pushing this on.
+        queued_ms: how long it waited for backends that had no room.
         attempts: all backends that were asked, in order; none of rows older than this table.
     """
 
@@ -111,7 +152,38 @@ class LedgerRow:
     total_ms: int
     outcome: Outcome
     error_code: str | None = None
+    state: RowState = "settled"
+    hold_micros: int = 0
+    day: str = ""
+    lease_until: float | None = None
+    queued_ms: int = 0
     attempts: tuple[AttemptRow, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HoldOrder:
+    """Money to be set aside before a backend is asked.
+
+    Args:
+        row: the request as it stands, its newest attempt last; `hold_micros` counts this order in.
+        micros: how much more.
+    """
+
+    row: LedgerRow
+    micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRefusal:
+    """The balance does not carry it.
+
+    Args:
+        span: of the bound that does not.
+        left_micros: what that key could still set aside.
+    """
+
+    span: BudgetSpan
+    left_micros: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +217,8 @@ class KeyStore(Protocol):
         """The key with this id, revoked or not."""
         ...
 
-    async def add_key(self, record: KeyRecord) -> None:
-        """Stores a new key."""
+    async def add_key(self, record: KeyRecord, budget: Budget = Budget()) -> None:  # noqa: B008 - frozen
+        """Stores a new key and what it may spend."""
         ...
 
     async def add_first_key(self, record: KeyRecord) -> bool:
@@ -155,6 +227,15 @@ class KeyStore(Protocol):
 
     async def keys(self) -> Sequence[KeyRecord]:
         """All keys, oldest first, revoked ones included."""
+        ...
+
+    async def change_key(self, key_id: str, changes: Mapping[str, Any], bounds: Mapping[str, int | None]) -> bool:
+        """Changes a key that is live; False if there is none of this id.
+
+        Args:
+            changes: fields of `KeyRecord`, `id`, `digest` and times of it excepted.
+            bounds: fields of `Budget`; `None` lifts the bound.
+        """
         ...
 
     async def revoke_key(self, key_id: str, revoked_at: float) -> bool:
@@ -167,12 +248,37 @@ class KeyStore(Protocol):
 
 
 class Ledger(Protocol):
-    """The rows that say what was used."""
+    """The rows that say what was used. A request's calls come one after the other: `hold` for each attempt, `note`
+    whenever something changed that must outlive us, `settle` at its end.
 
-    async def settle(self, row: LedgerRow) -> None:
-        """Books a request; returns once the row and its attempts are durable, together or not at all. A second row of
-        the same request id changes nothing."""
+    Raises, all of them:
+        RecordsUnavailable: the database cannot be reached; nothing was changed.
+    """
+
+    async def hold(self, order: HoldOrder) -> HoldRefusal | None:
+        """Sets money aside and stores the row as it stands, together or not at all; durable when it returns."""
         ...
+
+    async def note(self, rows: Sequence[LedgerRow]) -> None:
+        """Stores open rows as they stand; those that were closed meanwhile stay closed."""
+        ...
+
+    async def settle(self, row: LedgerRow) -> LedgerRow:
+        """Closes a request: books what it cost, gives the rest of its hold back; durable when it returns, with its
+        attempts or not at all. Of a row settled before nothing changes; one closed as expired is put right.
+
+        Returns:
+            The row as booked: tiers by volume are applied here, where the volume is known.
+        """
+        ...
+
+    async def expire(self, now: float) -> int:
+        """Closes open rows whose lease ran out, as they last stood; how many."""
+        ...
+
+
+class Reports(Protocol):
+    """What was booked, for people."""
 
     async def rows(self, *, since: float, limit: int) -> Sequence[LedgerRow]:
         """The newest rows from `since` (Unix seconds) on, newest first."""

@@ -7,8 +7,11 @@ Who pays for what:
     failed after output     what was delivered until then
     failed before output    nothing; a refused request neither
 
+    lost (the gateway died) what it had noted by then, at least the prompt where a backend had been asked
+
 Each backend that was asked is booked so, and the request is the sum: a recipe whose second step failed before its first
-word costs what its first one did.
+word costs what its first one did. `UsageReport.source` says how each number is known: `upstream` was reported,
+`counted` is what passed through us, `estimated` is a formula's word.
 
 A row outlives the program that wrote it. Rule of change of `LedgerRow.tariff`: it is JSON of the fields of
 `core.money.Tariff`, amounts in micro-yuan, tokens per million; a field's meaning never changes, a new meaning gets a
@@ -19,12 +22,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import lru_cache
 
-from app.accounts.interfaces import AttemptRow, LedgerRow, Outcome
+from app.accounts.interfaces import AttemptRow, LedgerRow, Outcome, RowState
 from app.core.events import UsageReport, UsageSource
-from app.core.money import Tariff
+from app.core.money import Prices, Tariff, Tier
 
 NO_TARIFF = "null"
 """`LedgerRow.tariff` where the model has none: what the request cost is not known, its `cost_micros` is 0."""
@@ -33,6 +36,7 @@ _COUNT_MAX = 10**9
 _COST_MAX_MICROS = 10**15
 _TEXT_MAX_CHARS = 256
 _NOTHING = UsageReport(source="counted")
+_TIERS_MARK = '"tiers":['
 _WEAKEST_FIRST: tuple[UsageSource, ...] = ("estimated", "counted", "upstream")
 
 
@@ -48,6 +52,7 @@ def book_attempt(
     total_ms: float,
     outcome: Outcome,
     error_code: str | None = None,
+    volume_before: int = 0,
 ) -> AttemptRow:
     """Makes the row of one backend that was asked, cost included.
 
@@ -57,9 +62,10 @@ def book_attempt(
     Args:
         usage: what is to be paid; `None`: nothing was delivered, nothing is paid, not even the price per call.
         tariff: of the model; `None`: unknown, which is booked as such and not as free.
+        volume_before: as of a row; the ledger puts it right where it settles.
     """
     paid = _bounded(usage) if usage is not None else _NOTHING
-    cost_micros = tariff.cost_micros(paid) if tariff is not None and usage is not None else 0
+    cost_micros = tariff.cost_micros(paid, volume_before) if tariff is not None and usage is not None else 0
     return AttemptRow(
         number=number,
         model=_printable(model),
@@ -77,6 +83,7 @@ def book_attempt(
         total_ms=max(0, round(total_ms)),
         outcome=outcome,
         error_code=error_code,
+        volume_before=volume_before,
     )
 
 
@@ -92,9 +99,14 @@ def book(
     first_event_ms: float | None,
     total_ms: float,
     outcome: Outcome,
+    state: RowState = "settled",
     error_code: str | None = None,
+    hold_micros: int = 0,
+    day: str = "",
+    lease_until: float | None = None,
+    queued_ms: float = 0,
 ) -> LedgerRow:
-    """Makes the row of a request that has ended, out of those of its attempts.
+    """Makes the row of a request as it stands, out of those of its attempts.
 
     Args:
         started_at: Unix time in seconds.
@@ -102,6 +114,7 @@ def book(
         attempts: in the order they were asked; none where the request was refused.
         tariff: of the model, for a request without attempts.
         first_event_ms, total_ms: from the request's arrival.
+        hold_micros, day, lease_until, queued_ms: as of a row.
     """
     last = attempts[-1] if attempts else None
     usage = usage_of(attempts)
@@ -126,6 +139,11 @@ def book(
         total_ms=max(0, round(total_ms)),
         outcome=outcome,
         error_code=error_code,
+        state=state,
+        hold_micros=hold_micros,
+        day=day,
+        lease_until=lease_until,
+        queued_ms=max(0, round(queued_ms)),
         attempts=tuple(attempts),
     )
 
@@ -152,10 +170,46 @@ def is_unpriced(row: LedgerRow | AttemptRow) -> bool:
     return row.tariff == NO_TARIFF and _used(row)
 
 
+def with_volume(attempt: AttemptRow, tariff: Tariff, volume_before: int) -> AttemptRow:
+    """The attempt at the price that its place in the month's volume has."""
+    cost_micros = tariff.cost_micros(_usage(attempt), volume_before)
+    return replace(attempt, cost_micros=_cost(cost_micros), volume_before=volume_before)
+
+
+def with_attempts(row: LedgerRow, attempts: Sequence[AttemptRow]) -> LedgerRow:
+    """The row with its attempts' costs put right."""
+    return replace(row, attempts=tuple(attempts), cost_micros=_cost(sum(each.cost_micros for each in attempts)))
+
+
+def volume_units(attempt: AttemptRow, tariff: Tariff) -> int:
+    """How much an attempt adds to the month's volume; nothing where nothing is paid."""
+    return tariff.units(_usage(attempt)) if _used(attempt) or attempt.outcome == "finished" else 0
+
+
+def has_tiers(attempt: AttemptRow) -> bool:
+    """Whether the price depends on a volume. Asked of every row, so it looks without reading the JSON."""
+    return _TIERS_MARK in attempt.tariff
+
+
+@lru_cache(maxsize=256)
+def tariff_of(text: str) -> Tariff | None:
+    """The tariff that a row keeps."""
+    fields = json.loads(text)
+    if fields is None:
+        return None
+    tiers = tuple(Tier(tier["from_units"], Prices(**tier["prices"])) for tier in fields.pop("tiers", ()))
+    return Tariff(**fields, tiers=tiers)
+
+
 @lru_cache(maxsize=256)
 def tariff_json(tariff: Tariff | None) -> str:
     """The tariff as a row keeps it."""
-    return NO_TARIFF if tariff is None else json.dumps(asdict(tariff), sort_keys=True, separators=(",", ":"))
+    if tariff is None:
+        return NO_TARIFF
+    fields = asdict(tariff)
+    if not tariff.tiers:
+        del fields["tiers"], fields["volume"]  # as rows had it before there were tiers
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
 def _tariff_of(attempts: Sequence[AttemptRow]) -> str:

@@ -42,6 +42,7 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
     errors.BackendProtocolError: (502, "server_error"),
     errors.BackendMisconfigured: (502, "server_error"),
     errors.InternalError: (500, "server_error"),
+    errors.RecordsUnavailable: (503, "server_error"),
 }
 _LONGEST_RETRY_AFTER_S = 60
 """openai-node sleeps whatever it is told; nobody is told more than a minute."""

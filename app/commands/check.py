@@ -11,12 +11,13 @@ from urllib.parse import urlsplit
 import typer
 
 from app.commands.tables import print_table
-from app.config.catalog import Catalog, Limits
+from app.config.catalog import Catalog
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import read_environment
 from app.config.publishing import bucket_of
 from app.config.report import RoutingRow, routing_rows
 from app.config.settings import Settings, load_settings, mistyped_variables
+from app.core.limits import Limits
 
 
 def check(*, as_json: bool) -> None:

@@ -11,11 +11,12 @@ from pydantic import ValidationError
 
 from app.backends.base import BackendOptions
 from app.backends.registry import KINDS, spec_of
-from app.config.catalog import Backend, Limits
+from app.config.catalog import Backend
 from app.config.layers import Section
 from app.config.locate import KeyPath
 from app.config.problems import Problem, did_you_mean, plain_words, unknown_key
 from app.config.sections import BackendSection, LimitsSection, checked
+from app.core.limits import Limits
 
 _ENV = "env::"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -12,24 +12,10 @@ from dataclasses import dataclass, field, replace
 from app.backends.base import BackendOptions, Capabilities, Translator
 from app.backends.registry import spec_of
 from app.core.errors import BackendMisconfigured
+from app.core.limits import Limits
 from app.core.money import Tariff
 
 WILDCARD = "*"
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the vendor sold us. `None`: no bound known.
-
-    Args:
-        rpm: requests per minute.
-        tpm: tokens per minute.
-        concurrency: requests at the same time.
-    """
-
-    rpm: int | None = None
-    tpm: int | None = None
-    concurrency: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

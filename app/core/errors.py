@@ -11,7 +11,7 @@
     │   ├─ BackendUsedUp 429 ↻
     │   ├─ BackendProtocolError 502 (↻ if cut short, empty or HTML; not if oversized or redirected)
     │   └─ BackendRefused 400 ─ ContextTooLong 400 · ContentFiltered 400     BackendMisconfigured 502
-    └─ InternalError 500
+    └─ InternalError 500 ─ RecordsUnavailable 503
 
 Raised once, where the cause is known; mapped to HTTP once, in `app/api/errors.py`. The statuses above are that table's.
 """
@@ -249,3 +249,16 @@ class InternalError(GatewayError):
     """Our own fault."""
 
     code = "internal_error"
+
+
+class RecordsUnavailable(InternalError):
+    """Keys and ledger cannot be reached: nothing is answered that could not be booked."""
+
+    code = "records_unavailable"
+
+    def __init__(self, *, detail: str = "") -> None:
+        super().__init__(
+            "The gateway cannot reach its records at the moment. Try again shortly.",
+            chinese="网关暂时无法访问其账目数据库，请稍后重试。",
+        )
+        self.detail = detail

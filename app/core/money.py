@@ -7,9 +7,13 @@ in micro-yuan, so that prices like 4.29 stay whole. A cost is rounded once, at t
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias, assert_never
 
 from app.core.events import UsageReport
+
+VolumeUnit: TypeAlias = Literal["tokens", "pictures", "calls"]
 
 MICROS_PER_YUAN = 1_000_000
 _TOKENS_PER_PRICE = 1_000_000
@@ -37,8 +41,8 @@ def format_yuan(micros: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Tariff:
-    """What a model costs. All amounts in micro-yuan; prices of tokens per million tokens.
+class Prices:
+    """What things cost. All amounts in micro-yuan; prices of tokens per million tokens.
 
     Args:
         cached_per_million: price of input tokens the backend had cached; `None` means the input price.
@@ -50,17 +54,102 @@ class Tariff:
     per_image: int = 0
     per_call: int = 0
 
-    def cost_micros(self, usage: UsageReport) -> int:
-        """The cost of one answer in micro-yuan, rounded half up once."""
-        cached_price = self.input_per_million if self.cached_per_million is None else self.cached_per_million
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """Prices from a volume on.
+
+    Args:
+        from_units: of the tariff's unit, used by one key of one model in a calendar month before; the unit that comes
+            after so many is the first at these prices.
+    """
+
+    from_units: int
+    prices: Prices
+
+
+@dataclass(frozen=True, slots=True)
+class Tariff(Prices):
+    """What a model costs.
+
+    Args:
+        tiers: other prices from a volume on, in rising order; each holds all of its prices.
+        volume: what a volume is counted in. Tokens that lie across an edge are split at it: first come those of the
+            input, the cached ones before the others, then those of the output. So are pictures, where they are
+            counted. All else of a request is paid at the prices that its first unit has.
+    """
+
+    tiers: tuple[Tier, ...] = ()
+    volume: VolumeUnit = "tokens"
+
+    def units(self, usage: UsageReport) -> int:
+        """How much an answer adds to the volume."""
+        match self.volume:
+            case "tokens":
+                return usage.input_tokens + usage.output_tokens
+            case "pictures":
+                return usage.image_count
+            case "calls":
+                return 1
+            case _:  # pragma: no cover - the type checker proves it cannot be reached
+                assert_never(self.volume)
+
+    def cost_micros(self, usage: UsageReport, volume_before: int = 0) -> int:
+        """The cost of one answer in micro-yuan, rounded half up once.
+
+        Args:
+            volume_before: what the key had used of the model that month; only tiers ask.
+        """
+        if not self.tiers:
+            return _cost(self, usage)
         cached = min(usage.cached_tokens, usage.input_tokens)
-        scaled = (
-            (usage.input_tokens - cached) * self.input_per_million
-            + cached * cached_price
-            + usage.output_tokens * self.output_per_million
-        )
-        tokens = (scaled + _TOKENS_PER_PRICE // 2) // _TOKENS_PER_PRICE
-        return tokens + usage.image_count * self.per_image + self.per_call
+        tokens = (cached, usage.input_tokens - cached, usage.output_tokens)
+        shares = self._shares(tokens, volume_before) if self.volume == "tokens" else {self._at(volume_before): tokens}
+        scaled = sum(_scaled(prices, *of_each) for prices, of_each in shares.items())
+        images = (usage.image_count,)
+        shown = self._shares(images, volume_before) if self.volume == "pictures" else {self._at(volume_before): images}
+        pictures = sum(prices.per_image * count for prices, (count,) in shown.items())
+        return _rounded(scaled) + pictures + self._at(volume_before).per_call
+
+    def most_micros(self, usage: UsageReport) -> int:
+        """The most that such an answer can cost, whatever the volume before."""
+        return max(_cost(prices, usage) for prices in (self, *(tier.prices for tier in self.tiers)))
+
+    def _at(self, volume: int) -> Prices:
+        """The prices of the unit that comes after so many."""
+        return next((tier.prices for tier in reversed(self.tiers) if tier.from_units <= volume), self)
+
+    def _shares(self, counts: Sequence[int], volume_before: int) -> dict[Prices, list[int]]:
+        """How many of each count are paid at which prices, where they follow each other from a volume on."""
+        shares: dict[Prices, list[int]] = {}
+        at = volume_before
+        for place, count in enumerate(counts):
+            end = at + count
+            while at < end:
+                edge = next((tier.from_units for tier in self.tiers if tier.from_units > at), end)
+                share = shares.setdefault(self._at(at), [0] * len(counts))
+                share[place] += min(edge, end) - at
+                at = min(edge, end)
+        return shares
+
+
+def _cost(prices: Prices, usage: UsageReport) -> int:
+    cached = min(usage.cached_tokens, usage.input_tokens)
+    tokens = _rounded(_scaled(prices, cached, usage.input_tokens - cached, usage.output_tokens))
+    return tokens + usage.image_count * prices.per_image + prices.per_call
+
+
+def _scaled(prices: Prices, cached_tokens: int, input_tokens: int, output_tokens: int) -> int:
+    cached_price = prices.input_per_million if prices.cached_per_million is None else prices.cached_per_million
+    return (
+        cached_tokens * cached_price
+        + input_tokens * prices.input_per_million
+        + output_tokens * prices.output_per_million
+    )
+
+
+def _rounded(scaled: int) -> int:
+    return (scaled + _TOKENS_PER_PRICE // 2) // _TOKENS_PER_PRICE
 
 
 FREE = Tariff()

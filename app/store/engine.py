@@ -1,4 +1,5 @@
-"""Opens the SQLite file. Two engines: one writes, one only reads, and neither waits for the other (WAL)."""
+"""Opens the database: a SQLite file, or Postgres. Two engines: one writes, one only reads, and neither waits for the
+other."""
 
 from __future__ import annotations
 
@@ -6,20 +7,27 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.store.errors import StoreUnusable
-from app.store.tables import prepare
+from app.store.schema import prepare
 
+DATABASE_NAME = "tuwen.db"
 BUSY_TIMEOUT_S = 5.0
+READERS = 4
 _WAL_TRIES = 250
 _WAL_RETRY_S = 0.02
+_CONNECT_S = 3
+_STATEMENT_S = 10
+
+_FORM = "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
 
 _SETTINGS = {
     # FULL: a commit is on the disk when it returns. Commits are grouped, so it costs next to nothing.
@@ -29,8 +37,51 @@ _SETTINGS = {
 # IMMEDIATE takes the write lock at once, and waits for it: a lock taken in mid-transaction may fail without waiting.
 _BEGIN = {"write": "BEGIN IMMEDIATE", "read": "BEGIN"}
 
+_Role = Literal["write", "read"]
 
-def sqlite_engine(path: Path, role: Literal["write", "read"], *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the records lie.
+
+    Args:
+        file: of SQLite; `None` on a server.
+    """
+
+    url: URL
+    file: Path | None = None
+
+    @classmethod
+    def of(cls, data_dir: Path, database_url: str | None) -> Place:
+        """The database that is set, else the file in the data folder.
+
+        Raises:
+            StoreUnusable: the address is none of Postgres.
+        """
+        if database_url is None:
+            return cls.of_file(data_dir / DATABASE_NAME)
+        try:
+            url = make_url(database_url)
+        except ArgumentError as error:
+            raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}") from error
+        if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
+            raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}")
+        return cls(url.set(drivername="postgresql+psycopg"))
+
+    @classmethod
+    def of_file(cls, file: Path) -> Place:
+        return cls(URL.create("sqlite", database=str(file)), file)
+
+    def __str__(self) -> str:
+        return str(self.file) if self.file is not None else self.url.render_as_string(hide_password=True)
+
+
+def engine_of(place: Place, role: _Role) -> Engine:
+    """An engine on the database."""
+    return sqlite_engine(place.file, role) if place.file is not None else _postgres_engine(place.url, role)
+
+
+def sqlite_engine(path: Path, role: _Role, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> Engine:
     """An engine on the file, whose transactions are real ones: the driver's own idea of them is switched off."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
@@ -51,25 +102,51 @@ def sqlite_engine(path: Path, role: Literal["write", "read"], *, busy_timeout_s:
     return engine
 
 
-def prepare_file(path: Path, engine: Engine, *, tries: int = _WAL_TRIES) -> None:
-    """Makes the file if there is none, for its owner only, and its tables. Processes may race here.
+def _postgres_engine(url: URL, role: _Role) -> Engine:
+    """READ COMMITTED throughout: what must not be seen half is decided by one statement, or behind the balance's lock.
+
+    A statement that hangs is given up: behind it wait all that want to be booked.
+    """
+    read_only = " -c default_transaction_read_only=on" if role == "read" else ""
+    return create_engine(
+        url,
+        paramstyle="format",
+        pool_size=READERS,
+        max_overflow=0,
+        pool_pre_ping=role == "read",
+        connect_args={
+            "connect_timeout": _CONNECT_S,
+            "options": f"-c statement_timeout={_STATEMENT_S * 1000}{read_only}",
+            "application_name": "tuwen",
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+            "tcp_user_timeout": _STATEMENT_S * 1000,
+        },
+    )
+
+
+def prepare_place(place: Place, engine: Engine, *, tries: int = _WAL_TRIES) -> None:
+    """Makes the file if there is none, for its owner only, and brings the tables to those of this program.
 
     Args:
         tries: how often, 20 ms apart, to ask for the lock of a file that another program holds.
 
     Raises:
-        StoreUnusable: the file cannot be made or read, is no database, is locked, or a newer program wrote it.
+        StoreUnusable: it cannot be made, reached or read, is no database, is locked, or a newer program wrote it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-        _switch_to_wal(path, tries)
+        if place.file is not None:
+            place.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(place.file, os.O_RDWR | os.O_CREAT, 0o600))
+            _switch_to_wal(place.file, tries)
         with engine.begin() as connection:
             prepare(connection)
     except OSError as error:
-        raise StoreUnusable.at(path, error) from error
+        raise StoreUnusable.at(place.file or Path(), error) from error
     except (sqlite3.DatabaseError, DatabaseError) as error:
-        raise StoreUnusable(f"{path} cannot be used: {getattr(error, 'orig', error)}.") from error
+        words = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        raise StoreUnusable(f"{place} cannot be used: {words}.") from error
 
 
 def _switch_to_wal(path: Path, tries: int) -> None:

@@ -3,36 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from queue import SimpleQueue
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, ProgrammingError
 
-from app.core.errors import InternalError
+from app.core.errors import GatewayError, InternalError, RecordsUnavailable
 
 _log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_Row: TypeAlias = tuple[Any, ...]
-_Rows: TypeAlias = tuple[_Row, ...]
 _Change: TypeAlias = Callable[[Connection], _T]
 
 # What a single piece of work may be guilty of. Any other error of the database is trouble with the disk or a lock.
 _OWN_FAULTS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeEncodeError)
 
 
-class _Work(NamedTuple):
-    """A row with its children, or a change; and who waits for it. A tuple, because one is made per request."""
+class Bulk(Protocol):
+    """Does many pieces of one sort of work at once."""
 
-    task: _Row | _Change[Any]
+    def __call__(self, connection: Connection, items: Sequence[Any], /) -> Sequence[Any]:
+        """The results, in order. Doing a piece twice must change nothing, for a commit may be tried again, also one
+        that succeeded unheard."""
+        ...
+
+
+GivenUp: TypeAlias = Callable[[Any, Exception], Any]
+"""Told of a piece of work that could not be written and why; gives what its waiter gets, or the error it is told."""
+
+
+class _Work(NamedTuple):
+    """A piece of work, and who waits for it. `bulk` is `None` where the task is a change by itself."""
+
+    bulk: Bulk | None
+    task: Any
     done: asyncio.Future[Any]
-    children: _Rows = ()
 
 
 _END: list[_Work] = []
@@ -42,8 +52,9 @@ class GroupWriter:
     """Owns the writing connection. Made and used on one event loop only.
 
     Args:
-        insert_sql: writes a row; writing a row twice must change nothing, for a commit may be tried again.
-        child_sql: writes a child of a row, under the same rule.
+        bulks: the sorts of work that are done many at once, in the order they are done within a commit; what has no
+            sort comes last, in the order it came.
+        given_up: by sort, what to do where it cannot be written; else the waiter is told `RecordsUnavailable`.
         batch_max: how much one commit may hold; filling it competes with the event loop for the interpreter.
         tries, retry_s: how often a failing commit is tried before those who wait are told, and the pause between.
     """
@@ -51,20 +62,21 @@ class GroupWriter:
     def __init__(
         self,
         engine: Engine,
-        insert_sql: str,
-        child_sql: str = "",
+        bulks: Sequence[Bulk] = (),
         *,
+        given_up: dict[Bulk, GivenUp] | None = None,
         batch_max: int = 1000,
         tries: int = 4,
         retry_s: float = 0.5,
     ) -> None:
         self.commits = 0
         self._engine = engine
-        self._insert_sql = insert_sql
-        self._child_sql = child_sql
+        self._bulks = tuple(bulks)
+        self._given_up = given_up or {}
         self._batch_max = batch_max
         self._tries = tries
         self._retry_s = retry_s
+        self._down = False
         self._loop = asyncio.get_running_loop()
         self._handed_over: list[_Work] = []
         self._queue: SimpleQueue[list[_Work]] = SimpleQueue()
@@ -72,14 +84,14 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="tuwen-writer", daemon=True)
         self._thread.start()
 
-    def add(self, row: _Row, children: _Rows = ()) -> asyncio.Future[None]:
-        """Hands over a row and its children, which stand or fall together. The future is done once they are durable;
-        cancelling it does not take them back.
+    def add(self, bulk: Bulk, item: object) -> asyncio.Future[Any]:
+        """Hands over a piece of work. The future carries its result once that is durable; cancelling it does not take
+        the work back.
 
         Raises:
             InternalError: the writer was closed.
         """
-        return self._hand_over(row, children)
+        return self._hand_over(bulk, item)
 
     def apply(self, change: _Change[_T]) -> asyncio.Future[_T]:
         """Hands over a change; the future carries what it returned, once that is durable.
@@ -87,15 +99,15 @@ class GroupWriter:
         Raises:
             InternalError: the writer was closed.
         """
-        return self._hand_over(change)
+        return self._hand_over(None, change)
 
-    def _hand_over(self, task: _Row | _Change[Any], children: _Rows = ()) -> asyncio.Future[Any]:
+    def _hand_over(self, bulk: Bulk | None, task: object) -> asyncio.Future[Any]:
         if self._closed:
             raise InternalError("The gateway is stopping and books nothing more.")
         done: asyncio.Future[Any] = self._loop.create_future()
         if not self._handed_over:
             self._loop.call_soon(self._pass_on)
-        self._handed_over.append(_Work(task, done, children))
+        self._handed_over.append(_Work(bulk, task, done))
         return done
 
     def _pass_on(self) -> None:
@@ -113,9 +125,12 @@ class GroupWriter:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        with self._engine.connect() as connection:
-            for batch in self._batches():
-                self._wake(batch, self._commit_with_patience(connection, batch))
+        connection: Connection | None = None
+        for batch in self._batches():
+            connection, results = self._commit_with_patience(connection, batch)
+            self._wake(batch, results)
+        if connection is not None:
+            connection.close()
 
     def _batches(self) -> Iterator[list[_Work]]:
         """Waits for work, then yields what has queued; ends when the writer was closed and all is written."""
@@ -130,16 +145,29 @@ class GroupWriter:
                 yield queued[: self._batch_max]
                 del queued[: self._batch_max]
 
-    def _commit_with_patience(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
-        for attempt in range(1, self._tries + 1):
+    def _commit_with_patience(
+        self, connection: Connection | None, batch: Sequence[_Work]
+    ) -> tuple[Connection | None, list[Any]]:
+        """The connection to go on with, and the results. While the database is known to be down it is tried once, so
+        that those who wait hear of it soon."""
+        tries = 1 if self._down else self._tries
+        for attempt in range(1, tries + 1):
             try:
-                return self._commit(connection, batch)
+                connection = connection or self._engine.connect()
+                results = self._commit(connection, batch)
             except DatabaseError as error:
-                _log.warning("commit %d of %d failed: %s", attempt, self._tries, error.orig)
+                _log.warning("commit %d of %d failed: %s", attempt, tries, error.orig)
                 failure = error
-            if attempt < self._tries:
+                if connection is not None and (connection.closed or connection.invalidated):
+                    connection.close()
+                    connection = None
+            else:
+                self._down = False
+                return connection, results
+            if attempt < tries:
                 time.sleep(self._retry_s)
-        return [_given_up(work, failure) for work in batch]
+        self._down = True
+        return connection, [self._excused(work, failure) for work in batch]
 
     def _commit(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
         """Commits a batch; its results in order. Work that is at fault itself fails alone."""
@@ -147,42 +175,48 @@ class GroupWriter:
             with connection.begin():
                 results = self._execute(connection, batch)
         except _OWN_FAULTS as error:
+            if connection.invalidated:  # the server went away, whatever the driver calls it
+                raise
             if len(batch) == 1:
-                return [_given_up(batch[0], error)]
+                return [self._excused(batch[0], error)]
             return [result for work in batch for result in self._commit(connection, [work])]
         self.commits += 1
         return results
 
     def _execute(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
-        rows = [work.task for work in batch if isinstance(work.task, tuple)]
-        children = [child for work in batch for child in work.children]
-        if children:
-            connection.exec_driver_sql(self._child_sql, children)
-        if rows:
-            connection.exec_driver_sql(self._insert_sql, rows)
-        return [None if isinstance(work.task, tuple) else work.task(connection) for work in batch]
+        results: list[Any] = [None] * len(batch)
+        for bulk in self._bulks:
+            places = [place for place, work in enumerate(batch) if work.bulk is bulk]
+            if places:
+                found = bulk(connection, [batch[place].task for place in places])
+                for place, result in zip(places, found, strict=True):
+                    results[place] = result
+        for place, work in enumerate(batch):
+            if work.bulk is None:
+                results[place] = work.task(connection)
+        return results
+
+    def _excused(self, work: _Work, cause: Exception) -> Any:
+        """What the one who waits gets where its work could not be written."""
+        given_up = self._given_up.get(work.bulk) if work.bulk is not None else None
+        if given_up is not None:
+            return given_up(work.task, cause)
+        error = RecordsUnavailable(detail=str(cause))
+        error.__cause__ = cause
+        return error
 
     def _wake(self, batch: Sequence[_Work], results: Sequence[Any]) -> None:
         try:
             self._loop.call_soon_threadsafe(_deliver, batch, results)
         except RuntimeError:
-            _log.debug("the event loop ended before its %d rows were written", len(batch))
+            _log.debug("the event loop ended before its %d pieces of work were written", len(batch))
 
 
 def _deliver(batch: Sequence[_Work], results: Sequence[Any]) -> None:
     for work, result in zip(batch, results, strict=True):
         if work.done.done():  # whoever waited has left
             continue
-        if isinstance(result, InternalError):
+        if isinstance(result, GatewayError):
             work.done.set_exception(result)
         else:
             work.done.set_result(result)
-
-
-def _given_up(work: _Work, cause: Exception) -> InternalError:
-    """What the one who waits is told. A row goes to the log as it is, so that nothing billed is lost."""
-    if isinstance(work.task, tuple):
-        _log.critical("this row is not in the ledger: %s", json.dumps([*work.task, *work.children]), exc_info=cause)
-    error = InternalError("The gateway cannot keep its records at the moment. Try again later.")
-    error.__cause__ = cause
-    return error

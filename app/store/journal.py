@@ -1,0 +1,102 @@
+"""Where a row waits that the database would not take when its request ended: a file beside it, one row of JSON a line.
+
+Rows are settled from it once the database is back; settling twice changes nothing, so a line may be read twice. Several
+processes may share a file: who adds and who reads lock it.
+
+Rule of change: a line is JSON of the fields of `LedgerRow`; a field that is missing has its default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+from app.accounts.interfaces import AttemptRow, LedgerRow
+from app.core.errors import RecordsUnavailable
+
+_log = logging.getLogger(__name__)
+
+FILE_NAME = "journal.jsonl"
+
+
+class Journal:
+    """The file; made with its first row, gone once all of it is in the ledger."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / FILE_NAME
+
+    def keep(self, row: LedgerRow, cause: Exception) -> LedgerRow | RecordsUnavailable:
+        """Keeps a row, durably; the row, as booked as it can be. Where not even that works it goes to the log."""
+        try:
+            with _appending(self._path) as file:
+                file.write(json.dumps(asdict(row), separators=(",", ":")) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            _log.critical("this row is not in the ledger: %s", json.dumps(asdict(row)), exc_info=error)
+            return RecordsUnavailable(detail=str(cause))
+        _log.warning("request %s is booked in %s until the database is back", row.request_id, self._path)
+        return row
+
+    async def replay(self, settle: Callable[[LedgerRow], Awaitable[LedgerRow]]) -> int:
+        """Settles what was kept; how many rows. What the database still will not take is kept anew."""
+        count = 0
+        for file in self._taken():
+            for row in await asyncio.to_thread(_rows_of, file):
+                await settle(row)
+                count += 1
+            file.unlink(missing_ok=True)
+        return count
+
+    def _taken(self) -> list[Path]:
+        """The file, set aside under a name that was never used: whoever adds begins another. And those that were set
+        aside by processes that died over them, or that still read them: twice does no harm."""
+        if self._path.exists():
+            with suppress(FileNotFoundError):  # another process was faster
+                self._path.rename(self._folder / f"{FILE_NAME}.{uuid.uuid4().hex}")
+        return sorted(self._folder.glob(f"{FILE_NAME}.*"))
+
+
+def _rows_of(file: Path) -> list[LedgerRow]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            _lock(lines)  # who was adding has ended
+            return [_row(line) for line in lines if line.endswith("\n")]  # a torn line was never acknowledged
+    except FileNotFoundError:
+        return []
+
+
+@contextmanager
+def _appending(path: Path) -> Iterator[IO[str]]:
+    """The file, open at its end and locked. One that was set aside meanwhile is left for the new one."""
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+            _lock(file)
+            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+                yield file
+                return
+
+
+def _lock(file: IO[str]) -> None:
+    """Until the file is closed. Where the system has no such locks, one process has the folder for itself."""
+    with suppress(ImportError):
+        import fcntl  # noqa: PLC0415 - not there on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _row(line: str) -> LedgerRow:
+    fields = json.loads(line)
+    attempts = tuple(AttemptRow(**attempt) for attempt in fields.pop("attempts"))
+    return LedgerRow(**fields, attempts=attempts)
