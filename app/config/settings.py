@@ -80,6 +80,17 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         None, description="Secret that keys are digested with; unset: made once and kept in the data folder."
     )
+    database_url: SecretStr | None = Field(
+        None,
+        description="Postgres for keys and ledger, as postgresql://USER:PASSWORD@HOST:5432/DATABASE; unset: a SQLite "
+        "file in the data folder.",
+    )
+    redis_url: SecretStr | None = Field(
+        None,
+        description="Redis that several gateways share their limits in, as redis://HOST:6379/0; unset: each keeps its "
+        "own.",
+    )
+    workers: Count = Field(1, description="Processes that serve; more than one need TUWEN_REDIS_URL.")
     models_file: Path | None = Field(
         None,
         description="Your own models.toml, laid over the built-in one; unset: ./models.local.toml if there is one.",
@@ -90,6 +101,21 @@ class Settings(BaseSettings):
     first_event_s: Seconds = Field(120, description="Longest wait for a backend's first word.")
     idle_s: Seconds = Field(60, description="Longest silence of a backend that has begun to answer.")
     deadline_s: Seconds = Field(600, description="Longest time for a whole answer.")
+
+    queue_s: Seconds = Field(30, description="Longest wait for a backend that has no room for another request.")
+    queue_length: Count = Field(200, description="Requests that may wait for one backend; more are told to come again.")
+
+    open_access: bool = Field(
+        False,
+        description="true: nobody needs a key, nothing is limited or booked; for a machine of your own.",
+    )
+    answer_max_bytes: int = Field(
+        _MIB, ge=0, description="Largest answer kept for an Idempotency-Key, encrypted, for 24 hours; 0: none."
+    )
+    answers_max_bytes: Count = Field(256 * _MIB, description="Most bytes of all answers that are kept.")
+    details_days: Count = Field(
+        30, description="Days for which refusals, notices and what backends said are kept beside the ledger."
+    )
 
     max_body_bytes: Count = Field(30 * _MIB, description="Largest request body.")
     max_image_bytes: Count = Field(20_000_000, description="Largest picture as sent, before base64.")
@@ -192,6 +218,6 @@ def _line(error: Mapping[str, Any]) -> str:
         return plain_words(error)
     field = str(error["loc"][0])
     line = f"{variable(field)}: {plain_words(error)}"
-    if "secret" in field:
+    if "secret" in field or field in {"database_url", "redis_url"}:  # addresses with passwords
         return line
     return f"{line}; it is {str(error['input'])[:_MAX_SHOWN_CHARS]!r}"
