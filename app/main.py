@@ -37,6 +37,7 @@ from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
 from app.core.types import Call, HttpCall, LocalCall, WsCall
 from app.gateway.attempt import Clocks
+from app.gateway.books import Books
 from app.gateway.fitting import Fitting
 from app.gateway.pipeline import Gateway
 from app.media.blob_folder import FolderHosting
@@ -46,6 +47,7 @@ from app.media.fetch import Fetcher
 from app.media.fit import PictureFitter
 from app.media.image import PictureBounds
 from app.media.source import Sources
+from app.store.engine import Place
 from app.store.secret import server_secret
 from app.store.sql import SqlStore
 from app.transports.base import Transport
@@ -95,8 +97,10 @@ async def open_services(
     async with AsyncExitStack() as life:
         catalogs = _catalogs(settings, catalog_view)
         await life.enter_async_context(_running(catalogs.watch()))
-        store = await SqlStore.open(settings.data_dir / "tuwen.db")
+        store = await SqlStore.open(records_place(settings), journal_dir=settings.data_dir)
         life.push_async_callback(store.aclose)
+        books = Books(store, clock)
+        await life.enter_async_context(_running(books.keep()))
         configured = settings.secret.get_secret_value() if settings.secret else None
         secret = server_secret(settings.data_dir, configured)
         fetcher = Fetcher(
@@ -112,6 +116,7 @@ async def open_services(
             fitting=Fitting(_fitter(settings, fetcher), hosting),
             transports=_transports(settings, life, transport_view),
             ledger=store,
+            books=books,
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
         )
@@ -124,6 +129,16 @@ async def open_services(
             gateway=gateway,
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
+
+
+def records_place(settings: Settings) -> Place:
+    """Where keys and ledger lie.
+
+    Raises:
+        StoreUnusable: the address of the database is none.
+    """
+    url = settings.database_url
+    return Place.of(settings.data_dir, url.get_secret_value() if url else None)
 
 
 async def _hosting(settings: Settings, secret: bytes, clock: Clock, life: AsyncExitStack) -> Hosting:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
 
-from app.accounts.balances import Budget, BudgetSpan
+from app.accounts.balances import Balance, Budget, BudgetSpan
 from app.core.events import UsageSource
 from app.core.limits import NO_LIMITS, Limits
 
@@ -53,6 +53,14 @@ class KeyRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldKey:
+    """A key and where it stands, seen at the same moment."""
+
+    record: KeyRecord
+    balance: Balance
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """Who asks, once the key was checked.
 
@@ -70,6 +78,14 @@ class Caller:
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
     budgeted: bool = False
     left_micros: int | None = None
+
+    def may_ask(self, *names: str) -> bool:
+        """Whether its key is for a model.
+
+        Args:
+            names: those the model goes by: its id, and the alias that was asked for; one on the key's list is enough.
+        """
+        return not self.models or any(_covers(entry, name) for entry in self.models for name in names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,15 +222,20 @@ class UsageSummary:
     unpriced: int = 0
 
 
+def _covers(entry: str, name: str) -> bool:
+    return name.startswith(entry[:-1]) if entry.endswith("*") else name == entry
+
+
 class KeyStore(Protocol):
     """Keys, by digest."""
 
-    async def key_by_digest(self, digest: str) -> KeyRecord | None:
-        """The key with this digest, revoked or not."""
+    async def key_by_digest(self, digest: str) -> HeldKey | None:
+        """The key with this digest, revoked or not. Those who ask for one at the same time may share an answer, but
+        none that was asked for more than half a second ago."""
         ...
 
-    async def key_by_id(self, key_id: str) -> KeyRecord | None:
-        """The key with this id, revoked or not."""
+    async def key_by_id(self, key_id: str) -> HeldKey | None:
+        """The key with this id, revoked or not; shared as above."""
         ...
 
     async def add_key(self, record: KeyRecord, budget: Budget = Budget()) -> None:  # noqa: B008 - frozen
@@ -233,7 +254,7 @@ class KeyStore(Protocol):
         """Changes a key that is live; False if there is none of this id.
 
         Args:
-            changes: fields of `KeyRecord`, `id`, `digest` and times of it excepted.
+            changes: fields of `KeyRecord` that an operator chooses, and of its `Limits` by their own names.
             bounds: fields of `Budget`; `None` lifts the bound.
         """
         ...
@@ -274,6 +295,10 @@ class Ledger(Protocol):
 
     async def expire(self, now: float) -> int:
         """Closes open rows whose lease ran out, as they last stood; how many."""
+        ...
+
+    async def replay(self) -> int:
+        """Books the rows that had to wait while the database was away; how many."""
         ...
 
 

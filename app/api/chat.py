@@ -25,6 +25,7 @@ from app.api.whole import completion
 from app.core.clock import Clock
 from app.core.errors import GatewayError, Language
 from app.core.events import AnswerFold, Event, Failure, Finish
+from app.core.money import format_yuan
 from app.core.types import ChatRequest
 from app.gateway.pipeline import Exchange, Gateway
 
@@ -133,9 +134,15 @@ class _Answer:
         self._created = created
 
     def headers(self) -> dict[str, str]:
-        """What was clamped or left out."""
-        notices = "; ".join(self._exchange.notices)
-        return {"x-tuwen-notice": notices.encode("ascii", "replace").decode()} if notices else {}
+        """What was clamped or left out; how long it waited for its turn; what it cost, where that is known by now."""
+        exchange, headers = self._exchange, dict[str, str]()
+        if notices := "; ".join(exchange.notices):
+            headers["x-tuwen-notice"] = notices.encode("ascii", "replace").decode()
+        if exchange.queued_ms:
+            headers["x-tuwen-queued-ms"] = str(exchange.queued_ms)
+        if exchange.cost_micros is not None:
+            headers["x-tuwen-cost"] = format_yuan(exchange.cost_micros)
+        return headers
 
     async def next_batch(self) -> Sequence[Event]:
         return await anext(self._exchange.batches)
@@ -146,7 +153,8 @@ class _Answer:
         async for batch in self._exchange.batches:
             for event in batch:
                 fold.add(event)
-        return completion(fold.answer(), self._exchange.usage, created=self._created, **self._names)
+        exchange = self._exchange
+        return completion(fold.answer(), exchange.usage, exchange.cost_micros, created=self._created, **self._names)
 
     async def chunks(self, first: asyncio.Task[Sequence[Event]], include_usage: bool) -> AsyncIterator[bytes]:
         """The stream, one piece per read of the backend."""
@@ -160,7 +168,7 @@ class _Answer:
             while not isinstance(batch[-1], Finish | Failure):
                 yield encoder.encode(batch)
                 batch = await anext(self._exchange.batches)
-            yield encoder.encode(batch, self._exchange.usage)
+            yield encoder.encode(batch, self._exchange.usage, self._exchange.cost_micros)
         except GatewayError as error:
             yield error_event(error, self._language)
 

@@ -23,6 +23,7 @@ from app.core.events import (
     ToolCallDelta,
     UsageReport,
 )
+from app.core.money import format_yuan
 
 DONE = b"data: [DONE]\n\n"
 _LONGEST_DELTA_CHARS = 8192
@@ -30,15 +31,20 @@ _REGIONS_PER_CHUNK = 64
 _encode = msgspec.json.Encoder().encode
 
 
-def usage_object(usage: UsageReport) -> dict[str, Any]:
-    """OpenAI's `usage`."""
-    return {
+def usage_object(usage: UsageReport, cost_micros: int | None) -> dict[str, Any]:
+    """OpenAI's `usage`, and in it our extension `cost`: yuan, as an exact decimal number.
+
+    Args:
+        cost_micros: in micro-yuan; `None`: nobody knows, and nothing is said.
+    """
+    counts: dict[str, Any] = {
         "prompt_tokens": usage.input_tokens,
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
         "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
         "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
     }
+    return counts if cost_micros is None else {**counts, "cost": msgspec.Raw(format_yuan(cost_micros).encode())}
 
 
 def region_objects(image_index: int, regions: Iterable[OcrRegion]) -> list[dict[str, Any]]:
@@ -85,21 +91,23 @@ class ChunkEncoder:
         self._language = language
         self._begun = False
 
-    def encode(self, events: Sequence[Event], usage: UsageReport | None = None) -> bytes:
+    def encode(
+        self, events: Sequence[Event], usage: UsageReport | None = None, cost_micros: int | None = None
+    ) -> bytes:
         """The bytes of one batch.
 
         Args:
-            usage: what was booked; given with the batch that ends the answer.
+            usage, cost_micros: what was booked; given with the batch that ends the answer.
         """
         pieces: list[bytes] = []
         if not self._begun:
             self._begun = True
             pieces.append(self._delta + b'"role":"assistant","content":""' + self._end)
         for event in events:
-            pieces.extend(self._pieces(event, usage))
+            pieces.extend(self._pieces(event, usage, cost_micros))
         return b"".join(pieces)
 
-    def _pieces(self, event: Event, usage: UsageReport | None) -> Iterator[bytes]:
+    def _pieces(self, event: Event, usage: UsageReport | None, cost_micros: int | None) -> Iterator[bytes]:
         match event:
             case TextDelta(text):
                 yield from self._text(b'"content":', text)
@@ -113,7 +121,7 @@ class ChunkEncoder:
             case UsageReport():
                 pass
             case Finish(reason):
-                yield from self._finish(reason, usage)
+                yield from self._finish(reason, usage, cost_micros)
             case Failure(error):
                 yield error_event(error, self._language)
             case _:  # pragma: no cover - the type checker proves it cannot be reached
@@ -131,11 +139,11 @@ class ChunkEncoder:
         for start in range(0, len(objects), _REGIONS_PER_CHUNK):
             yield self._delta + b'"ocr_regions":' + _encode(objects[start : start + _REGIONS_PER_CHUNK]) + self._end
 
-    def _finish(self, reason: str, usage: UsageReport | None) -> Iterator[bytes]:
+    def _finish(self, reason: str, usage: UsageReport | None, cost_micros: int | None) -> Iterator[bytes]:
         choice = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": reason}
         yield self._head + b',"choices":[' + _encode(choice) + b"]}\n\n"
         if self._include_usage and usage is not None:
-            yield self._head + b',"choices":[],"usage":' + _encode(usage_object(usage)) + b"}\n\n"
+            yield self._head + b',"choices":[],"usage":' + _encode(usage_object(usage, cost_micros)) + b"}\n\n"
         yield DONE
 
 

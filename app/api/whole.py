@@ -10,11 +10,19 @@ from app.api.sse import region_objects, usage_object
 from app.core.events import Answer, UsageReport
 
 
-def completion(answer: Answer, usage: UsageReport, *, id: str, created: int, model: str) -> bytes:  # noqa: A002 - OpenAI's word
+def completion(
+    answer: Answer,
+    usage: UsageReport,
+    cost_micros: int | None,
+    *,
+    id: str,  # noqa: A002 - OpenAI's word
+    created: int,
+    model: str,
+) -> bytes:
     """The `chat.completion` document.
 
     Args:
-        usage: what was booked.
+        usage, cost_micros: what was booked.
     """
     message: dict[str, Any] = {
         "role": "assistant",
@@ -39,6 +47,6 @@ def completion(answer: Answer, usage: UsageReport, *, id: str, created: int, mod
             "created": created,
             "model": model,
             "choices": [choice],
-            "usage": usage_object(usage),
+            "usage": usage_object(usage, cost_micros),
         }
     )

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
+from typing import Any
 
 from app.config.backend_sections import limits_of
 from app.config.catalog import WILDCARD, Backend, Model, Recipe, Route
 from app.config.layers import Section
 from app.config.locate import KeyPath
 from app.config.problems import Problem, did_you_mean
-from app.config.sections import ModelSection, TariffSection, checked
-from app.core.money import Tariff
+from app.config.sections import ModelSection, PricesSection, TariffSection, checked
+from app.core.money import Prices, Tariff, Tier
 
 _RELEASED_UNKNOWN = date(2025, 1, 1)  # clients want a date of every model
 
@@ -192,10 +193,15 @@ def _model(
 def _tariff_of(section: TariffSection | None) -> Tariff | None:
     if section is None:
         return None
-    return Tariff(
-        input_per_million=section.input_per_million or 0,
-        output_per_million=section.output_per_million or 0,
-        cached_per_million=section.cached_per_million,
-        per_image=section.per_image,
-        per_call=section.per_call,
-    )
+    tiers = tuple(Tier(tier.from_units, Prices(**_prices(tier))) for tier in section.tiers)
+    return Tariff(**_prices(section), tiers=tiers, volume=section.volume)
+
+
+def _prices(section: PricesSection) -> dict[str, Any]:
+    return {
+        "input_per_million": section.input_per_million or 0,
+        "output_per_million": section.output_per_million or 0,
+        "cached_per_million": section.cached_per_million,
+        "per_image": section.per_image,
+        "per_call": section.per_call,
+    }

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from app.config.catalog import Catalog, Model, Recipe
-from app.core.money import FREE, Tariff, format_yuan
+from app.core.money import FREE, Prices, Tariff, format_yuan
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +111,17 @@ def _missing_env(model: Model) -> Sequence[str]:
 
 
 def tariff_words(tariff: Tariff | None) -> str:
-    """A tariff as one reads it: `in 4.29, out 12.86`, `0.02 a picture`, `free`, `unknown`."""
+    """A tariff as one reads it: `in 4.29, out 12.86`, `0.02 a picture`, `free`, `unknown`; its tiers behind it, as
+    `from 1000000 tokens in 3.00, out 9.00`."""
     if tariff is None:
         return "unknown"
     if tariff == FREE:
         return "free"
+    tiers = [f"from {tier.from_units} {tariff.volume} {_price_words(tier.prices)}" for tier in tariff.tiers]
+    return "; ".join([_price_words(tariff), *tiers])
+
+
+def _price_words(tariff: Prices) -> str:
     prices = []
     if tariff.input_per_million or tariff.output_per_million:
         prices += [f"in {_yuan(tariff.input_per_million)}", f"out {_yuan(tariff.output_per_million)}"]
@@ -125,7 +131,7 @@ def tariff_words(tariff: Tariff | None) -> str:
         prices.append(f"{_yuan(tariff.per_image)} a picture")
     if tariff.per_call:
         prices.append(f"{_yuan(tariff.per_call)} a call")
-    return ", ".join(prices)
+    return ", ".join(prices) or "free"
 
 
 def _yuan(micros: int) -> str:

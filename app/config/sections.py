@@ -52,6 +52,7 @@ Amount = Annotated[int, BeforeValidator(_amount)]
 Count = Annotated[int, Field(ge=1)]
 Name = Annotated[str, BeforeValidator(_name)]
 Names = Annotated[list[Name], BeforeValidator(_names)]
+Volume = Literal["tokens", "pictures", "calls"]
 MultiImage = Literal["refuse", "montage"]
 ImageTokens = Literal["qwen2.5-vl", "qwen3-vl", "deepseek-vl2", "glm-4v", "ark", "spark-general"]
 
@@ -70,7 +71,7 @@ class LimitsSection(SectionModel):
     concurrency: Count | None = None
 
 
-class TariffSection(SectionModel):
+class PricesSection(SectionModel):
     """Prices in yuan, in quotes; read as micro-yuan."""
 
     input_per_million: Amount | None = None
@@ -78,7 +79,6 @@ class TariffSection(SectionModel):
     cached_per_million: Amount | None = None
     per_image: Amount = 0
     per_call: Amount = 0
-    currency: Literal["CNY"] = "CNY"
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -86,6 +86,29 @@ class TariffSection(SectionModel):
             raise ValueError("input_per_million and output_per_million go together")
         if self.input_per_million is None and not (self.per_image or self.per_call):
             raise ValueError('names no price; write "free" or "unknown" where there is none')
+        return self
+
+
+class TierSection(PricesSection):
+    """One item of a tariff's `tiers`: all prices from a volume on."""
+
+    from_units: Annotated[int, Field(ge=1, alias="from")]
+
+
+class TariffSection(PricesSection):
+    """A model's `tariff`."""
+
+    currency: Literal["CNY"] = "CNY"
+    volume: Volume = "tokens"
+    tiers: list[TierSection] = []
+
+    @model_validator(mode="after")
+    def _rising(self) -> Self:
+        edges = [tier.from_units for tier in self.tiers]
+        if edges != sorted(set(edges)):
+            raise ValueError("tiers stand in the order of their `from`, and no two have the same")
+        if "volume" in self.model_fields_set and not edges:
+            raise ValueError("volume does nothing without tiers; it says what their `from` counts")
         return self
 
 
@@ -147,6 +170,7 @@ _INNER: Mapping[str, type[SectionModel]] = {
     "recipe": RecipeSection,
     "routes": RouteSection,
     "tariff": TariffSection,
+    "tiers": TierSection,
 }
 
 
@@ -168,5 +192,5 @@ def _unknown(schema: type[SectionModel], path: KeyPath, values: Mapping[str, Any
     *parents, key = path
     if not parents and isinstance(values[str(key)], dict):
         return 'unknown key; a name with dots stands in quotes, as [models."qwen2.5-vl"]'
-    holder = _INNER[str(parents[0])] if parents else schema
-    return unknown_key(str(key), holder.model_fields)
+    holder = _INNER["tiers" if "tiers" in parents else str(parents[0])] if parents else schema
+    return unknown_key(str(key), [field.alias or name for name, field in holder.model_fields.items()])

@@ -17,6 +17,7 @@ from app.config.problems import plain_words
 from app.config.publishing import endpoint_address, misfits, public_address, store_place
 
 PREFIX = "TUWEN_"
+_OF_COMMANDS = frozenset({"TUWEN_BASE_URL", "TUWEN_API_KEY"})
 _MAX_SHOWN_CHARS = 60
 _MIB = 1024 * 1024
 
@@ -82,13 +83,11 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="Postgres for keys and ledger, as postgresql://USER:PASSWORD@HOST:5432/DATABASE; unset: a SQLite "
-        "file in the data folder.",
+        description="Postgres of keys and ledger: postgresql://USER:PASSWORD@HOST:5432/NAME; unset: SQLite in the data folder.",
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="Redis that several gateways share their limits in, as redis://HOST:6379/0; unset: each keeps its "
-        "own.",
+        description="Redis in which gateways share their limits: redis://HOST:6379/0; unset: each keeps its own.",
     )
     workers: Count = Field(1, description="Processes that serve; more than one need TUWEN_REDIS_URL.")
     models_file: Path | None = Field(
@@ -203,7 +202,7 @@ def load_settings(**overrides: Any) -> Settings:
 def mistyped_variables(environ: Mapping[str, str]) -> Mapping[str, str]:
     """Variables that are no setting but look like one, with the setting probably meant; for a warning."""
     known = [variable(name) for name in Settings.model_fields]
-    unknown = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    unknown = [name for name in environ if name.startswith(PREFIX) and name not in {*known, *_OF_COMMANDS}]
     near = {name: get_close_matches(name, known, n=1, cutoff=0.8) for name in unknown}
     return {name: matches[0] for name, matches in near.items() if matches}
 

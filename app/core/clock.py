@@ -25,3 +25,12 @@ class Clock:
     now: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     nonce: Callable[[], str] = _hex_32
+
+
+def local_day(at: float) -> str:
+    """The calendar day of a moment on the clock on the wall (TZ), as `2026-11-28`.
+
+    Args:
+        at: Unix time in seconds.
+    """
+    return time.strftime("%Y-%m-%d", time.localtime(at))

@@ -252,13 +252,24 @@ class InternalError(GatewayError):
 
 
 class RecordsUnavailable(InternalError):
-    """Keys and ledger cannot be reached: nothing is answered that could not be booked."""
+    """Keys and ledger cannot be reached: nothing is answered that could not be booked.
+
+    Args:
+        detail: what the database said; for logs only.
+        unsure: whether what was to be written may have been written all the same.
+    """
 
     code = "records_unavailable"
 
-    def __init__(self, *, detail: str = "") -> None:
-        super().__init__(
-            "The gateway cannot reach its records at the moment. Try again shortly.",
-            chinese="网关暂时无法访问其账目数据库，请稍后重试。",
-        )
+    def __init__(
+        self,
+        message: str = "The gateway cannot reach its records at the moment. Try again shortly.",
+        *,
+        detail: str = "",
+        unsure: bool = False,
+        code: str | None = None,
+        chinese: str = "网关暂时无法访问其账目数据库，请稍后重试。",
+    ) -> None:
+        super().__init__(message, code=code, chinese=chinese)
         self.detail = detail
+        self.unsure = unsure

@@ -1,87 +1,44 @@
-"""The meter of one request: taps its events, settles one ledger row, whatever happens."""
+"""The meter of one request: has money set aside, taps its events, settles one ledger row, whatever happens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 from types import TracebackType
 
-from app.accounts.interfaces import AttemptRow, Caller, Ledger, Outcome
-from app.accounts.usage import book, book_attempt, is_unpriced, usage_of
+from app.accounts.balances import BudgetSpan
+from app.accounts.interfaces import AttemptRow, Caller, HoldOrder, HoldRefusal, Ledger, LedgerRow, Outcome, RowState
+from app.accounts.usage import book, is_unpriced, usage_of
 from app.config.catalog import Model, Route
-from app.core.clock import Clock
-from app.core.errors import GatewayError
-from app.core.events import Event, Failure, Finish, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport
+from app.core.clock import Clock, local_day
+from app.core.errors import GatewayError, PermissionDenied, QuotaExceeded, RecordsUnavailable, shown
+from app.core.events import Event, Failure, Finish, UsageReport
+from app.core.money import format_yuan
 from app.core.types import ChatRequest
+from app.gateway.books import Books
 from app.gateway.estimates import Prompt
-from app.media.tokens import text_tokens
+from app.gateway.tally import Tally, longest_output_tokens
 
+LEASE_S = 20.0
+"""So long a row stays open unheard of; then whoever finds it closes it."""
 
-@dataclass(slots=True)
-class _Attempt:
-    """What was asked of whom, and what came of it.
-
-    Args:
-        start_s, end_s: monotonic; `end_s` is `None` while it runs.
-        begun: whether it has said anything.
-    """
-
-    model: Model
-    route: Route
-    prompt: Prompt
-    start_s: float
-    end_s: float | None = None
-    backend_request_id: str | None = None
-    begun: bool = False
-    reported: UsageReport | None = None
-    output: list[str] = field(default_factory=list)
-    outcome: Outcome = "gone"
-    error_code: str | None = None
-
-    def note(self, events: Sequence[Event]) -> None:
-        self.begun = True
-        for event in events:
-            if isinstance(event, TextDelta | ReasoningDelta):
-                self.output.append(event.text)
-            elif isinstance(event, ToolCallDelta):
-                self.output.append((event.name or "") + event.arguments)
-            elif isinstance(event, UsageReport):
-                self.reported = event
-
-    def end(self, outcome: Outcome, now_s: float, error_code: str | None = None) -> None:
-        if self.end_s is None:
-            self.end_s, self.outcome, self.error_code = now_s, outcome, error_code
-
-    def usage(self) -> UsageReport | None:
-        """What is to be paid: the backend's report; else, where it answered at all, an estimate that says it is one.
-
-        `None`: it failed before its first word.
-        """
-        if self.outcome == "failed" and not self.begun:
-            return None
-        image_count = len(self.prompt.pictures)
-        if self.reported is not None:
-            return replace(self.reported, image_count=self.reported.image_count or image_count)
-        return UsageReport(
-            input_tokens=self.prompt.tokens(self.model.image_tokens),
-            output_tokens=text_tokens("".join(self.output)),
-            image_count=image_count,
-            source="estimated",
-        )
-
-    def row(self, number: int, now_s: float) -> AttemptRow:
-        return book_attempt(
-            number=number,
-            model=self.model.id,
-            backend=self.route.backend.name,
-            backend_model=self.route.model,
-            backend_request_id=self.backend_request_id,
-            usage=self.usage(),
-            tariff=self.model.tariff,
-            total_ms=((now_s if self.end_s is None else self.end_s) - self.start_s) * 1000,
-            outcome=self.outcome,
-            error_code=self.error_code,
-        )
+# in English and Chinese
+_EXHAUSTED: dict[BudgetSpan, tuple[str, str]] = {
+    "total": (
+        "The balance of this key does not carry the request: it may cost up to {wanted} yuan, and {left} are left. "
+        "Ask the operator for a top-up.",
+        "此密钥的余额不足：本次请求最多可能花费 {wanted} 元，余额 {left} 元。请联系管理员充值。",
+    ),
+    "day": (
+        "The daily budget of this key does not carry the request: it may cost up to {wanted} yuan, and {left} are "
+        "left today.",
+        "此密钥的当日预算不足：本次请求最多可能花费 {wanted} 元，今日剩余 {left} 元。",
+    ),
+    "month": (
+        "The monthly budget of this key does not carry the request: it may cost up to {wanted} yuan, and {left} are "
+        "left this month.",
+        "此密钥的当月预算不足：本次请求最多可能花费 {wanted} 元，本月剩余 {left} 元。",
+    ),
+}
 
 
 class Meter:
@@ -89,22 +46,41 @@ class Meter:
 
     Settling hangs on leaving the context, not on a body generator's `finally`: a generator that never started never
     runs its `finally`, and a caller can leave in exactly that moment.
+
+    Args:
+        books: where it is known while it is open, so that its row's lease is pushed on.
     """
 
-    def __init__(self, ledger: Ledger, clock: Clock, *, request_id: str, caller: Caller, model: Model, stream: bool):
+    def __init__(
+        self,
+        ledger: Ledger,
+        books: Books,
+        clock: Clock,
+        *,
+        request_id: str,
+        caller: Caller,
+        model: Model,
+        stream: bool,
+    ) -> None:
         self._ledger = ledger
+        self._books = books
         self._clock = clock
-        self._request_id = request_id
+        self.request_id = request_id
         self._caller = caller
         self._model = self._asked = model
         self._stream = stream
         self._started_at = clock.now()
+        self._day = local_day(self._started_at)
         self._start_s = clock.monotonic()
         self._first_event_s: float | None = None
-        self._attempts: list[_Attempt] = []
+        self._attempts: list[Tally] = []
+        self._held_micros = 0
+        self._stored = False
+        self._refused = False
         self._outcome: Outcome = "gone"
         self._error_code: str | None = None
         self._settled = False
+        self.queued_ms = 0.0
         self.usage = UsageReport()
         self.cost_micros: int | None = None
 
@@ -112,9 +88,58 @@ class Meter:
         """Attempts from here on are a recipe's step, taken by this model and paid by its tariff."""
         self._asked = model
 
-    def dispatched(self, route: Route, request: ChatRequest) -> None:
-        """A backend is about to be asked: from here on it may bill us."""
-        self._attempts.append(_Attempt(self._asked, route, Prompt.of(request), self._clock.monotonic()))
+    async def hold(self, route: Route, request: ChatRequest, *, dispatched: bool) -> None:
+        """Sets aside what an attempt may cost at most, before its backend is asked; durable when it returns.
+
+        Args:
+            request: as the backend will get it.
+            dispatched: the backend is asked right after, and may bill us from then on; else `dispatch` says when.
+
+        Raises:
+            QuotaExceeded: the balance does not carry it.
+            PermissionDenied: the key has a budget, and nobody knows what the model costs.
+            RecordsUnavailable: it could not be written.
+        """
+        if self._asked.tariff is None and self._caller.budgeted:
+            raise _unpriced(self._asked)
+        prompt = Prompt.of(request)
+        longest = longest_output_tokens(
+            request.max_output_tokens, self._asked, route, prompt.tokens(self._asked.image_tokens)
+        )
+        tally = Tally(self._asked, route, prompt, longest, self._clock.monotonic(), dispatched)
+        spent_micros = sum(row.cost_micros for row in self._rows(tally.start_s, open_=True))
+        wanted_micros = max(0, spent_micros + tally.most_micros() - self._held_micros)
+        self._attempts.append(tally)
+        self._held_micros += wanted_micros
+        before, self._stored = self._stored, True  # whoever leaves meanwhile leaves a row
+        try:
+            refusal = await self._ledger.hold(HoldOrder(self.standing(), wanted_micros))
+        except RecordsUnavailable as error:
+            self._take_back(wanted_micros, stored=before or error.unsure)
+            raise
+        if refusal is not None:
+            self._take_back(wanted_micros, stored=before)
+            self._refused = True
+            raise _exhausted(refusal, tally.most_micros())
+
+    def _take_back(self, micros: int, *, stored: bool) -> None:
+        """The attempt that no money was set aside for did not take place."""
+        self._attempts.pop()
+        self._held_micros -= micros
+        self._stored = stored
+
+    async def dispatch(self) -> None:
+        """The backend of the running attempt, which had to wait for its turn, is asked now.
+
+        Raises:
+            RecordsUnavailable: it could not be written; do not ask the backend.
+        """
+        self._attempts[-1].dispatched = True
+        try:
+            await self._ledger.note([self.standing()])
+        except RecordsUnavailable:
+            self._attempts[-1].dispatched = False
+            raise
 
     def answered_as(self, backend_request_id: str | None) -> None:
         """The vendor's id of the running attempt."""
@@ -153,32 +178,63 @@ class Meter:
         self._error_code = _code_of(error)
         self.attempt_failed(error)
 
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole."""
+        return self._outcome == "finished"
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether a row of it is open in the ledger."""
+        return self._stored and not self._settled
+
+    def standing(self) -> LedgerRow:
+        """The row as it would be booked if we died now, its lease pushed on."""
+        state: RowState = "dispatched" if any(attempt.dispatched for attempt in self._attempts) else "held"
+        return self._row(state, "running", lease_until=self._clock.now() + LEASE_S)
+
     async def settle(self) -> None:
-        """Books the request, once; returns when the row is durable."""
+        """Books the request, once; returns when the row is durable. One that no money was set aside for, for want of
+        it, leaves none."""
         if self._settled:
             return
         self._settled = True
-        now_s = self._clock.monotonic()
-        attempts = [attempt.row(number, now_s) for number, attempt in enumerate(self._attempts, 1)]
-        self.usage = usage_of(attempts)
-        first_event_s = self._first_event_s
-        row = book(
-            request_id=self._request_id,
+        self._books.closed(self)
+        if self._refused and not self._stored:
+            return
+        paid = any(attempt.is_paid for attempt in self._attempts)
+        row = self._row("settled" if paid else "released", self._outcome)
+        self.usage = usage_of(row.attempts)
+        row = await self._ledger.settle(row)
+        self.cost_micros = None if is_unpriced(row) else row.cost_micros
+
+    def _row(self, state: RowState, outcome: Outcome, *, lease_until: float | None = None) -> LedgerRow:
+        now_s, first_event_s = self._clock.monotonic(), self._first_event_s
+        open_ = outcome == "running"
+        return book(
+            request_id=self.request_id,
             started_at=self._started_at,
             key_id=self._caller.key_id,
             model=self._model.id,
             stream=self._stream,
-            attempts=attempts,
+            attempts=self._rows(now_s, open_=open_),
             tariff=self._model.tariff,
             first_event_ms=None if first_event_s is None else (first_event_s - self._start_s) * 1000,
             total_ms=(now_s - self._start_s) * 1000,
-            outcome=self._outcome,
+            outcome=outcome,
+            state=state,
             error_code=self._error_code,
+            hold_micros=self._held_micros if open_ else 0,
+            day=self._day,
+            lease_until=lease_until,
+            queued_ms=self.queued_ms,
         )
-        self.cost_micros = None if is_unpriced(row) else row.cost_micros
-        await self._ledger.settle(row)
+
+    def _rows(self, now_s: float, *, open_: bool) -> list[AttemptRow]:
+        return [attempt.row(number, now_s, open_=open_) for number, attempt in enumerate(self._attempts, 1)]
 
     async def __aenter__(self) -> Meter:
+        self._books.opened(self)
         return self
 
     async def __aexit__(
@@ -192,3 +248,20 @@ class Meter:
 
 def _code_of(error: Exception) -> str | None:
     return error.code if isinstance(error, GatewayError) else "internal_error"
+
+
+def _exhausted(refusal: HoldRefusal, wanted_micros: int) -> QuotaExceeded:
+    words = {"wanted": format_yuan(wanted_micros), "left": format_yuan(max(0, refusal.left_micros))}
+    english, chinese = (text.format(**words) for text in _EXHAUSTED[refusal.span])
+    return QuotaExceeded(english, chinese=chinese)
+
+
+def _unpriced(model: Model) -> PermissionDenied:
+    return PermissionDenied(
+        f"The model `{shown(model.id)}` has no tariff here, and this key has a budget: nobody could say what to take "
+        "from it. Ask the operator for a tariff in models.toml.",
+        chinese=f"模型 `{shown(model.id)}` 尚未设置价格，而此密钥有预算限制，无法计费。请联系管理员在 models.toml 中"
+        "设置价格。",
+        param="model",
+        code="model_without_tariff",
+    )

@@ -129,7 +129,11 @@ class Attempts:
 
     async def _attempt(self, number: int, route: Route) -> AsyncGenerator[Sequence[Event], None]:
         translator = route.translator()
-        call = await self._dispatched(translator, number, route)
+        request, notices = await self._suited(route)
+        await self._meter.hold(route, request, dispatched=True)
+        call = self._call(translator, request, number)
+        del request
+        self.notices[:] = [*notices, *translator.notices]
         transport = self._transports[type(call)]
         opening = transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
         del call  # it holds the pictures, and the answer may be long
@@ -167,14 +171,6 @@ class Attempts:
                     patience.extend(self._clocks.idle_s)
                 if fault is not None:
                     raise fault
-
-    async def _dispatched(self, translator: Translator, number: int, route: Route) -> Call:
-        """The call that asks for what the caller wants, as far as the route can. Nothing here keeps it: it is large."""
-        request, notices = await self._suited(route)
-        call = self._call(translator, request, number)
-        self.notices[:] = [*notices, *translator.notices]
-        self._meter.dispatched(route, request)
-        return call
 
     async def _suited(self, route: Route) -> tuple[ChatRequest, list[str]]:
         """The request made into one that the route takes, and a notice per thing that this changed."""

@@ -16,6 +16,7 @@ from app.core.events import Event, UsageReport
 from app.core.types import Call, ChatRequest
 from app.gateway.accounting import Meter
 from app.gateway.attempt import Attempts, Clocks
+from app.gateway.books import Books
 from app.gateway.compose import Composed
 from app.gateway.fitting import Fitting
 from app.gateway.routing import candidates, find_model
@@ -42,6 +43,16 @@ class Exchange:
         return self._meter.usage
 
     @property
+    def finished(self) -> bool:
+        """Whether the answer is whole; meaningful once the terminal is there."""
+        return self._meter.finished
+
+    @property
+    def queued_ms(self) -> int:
+        """How long it waited for backends that had no room, so far."""
+        return round(self._meter.queued_ms)
+
+    @property
     def cost_micros(self) -> int | None:
         """What it cost, in micro-yuan, of all steps; `None` where a tariff is not known, and until the terminal."""
         return self._meter.cost_micros
@@ -57,6 +68,7 @@ class Gateway:
         fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         ledger: Ledger,
+        books: Books,
         clock: Clock,
         clocks: Clocks,
     ) -> None:
@@ -64,6 +76,7 @@ class Gateway:
         self._fitting = fitting
         self._transports = transports
         self._ledger = ledger
+        self._books = books
         self._clock = clock
         self._clocks = clocks
 
@@ -76,7 +89,13 @@ class Gateway:
         """
         model = find_model(self._catalogs.current, request.model)
         meter = Meter(
-            self._ledger, self._clock, request_id=request_id, caller=caller, model=model, stream=request.stream
+            self._ledger,
+            self._books,
+            self._clock,
+            request_id=request_id,
+            caller=caller,
+            model=model,
+            stream=request.stream,
         )
         async with meter:
             answering = self._answering(model, request, meter, request_id)

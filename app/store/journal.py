@@ -25,6 +25,7 @@ from app.core.errors import RecordsUnavailable
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "journal.jsonl"
+_AT_ONCE = 200
 
 
 class Journal:
@@ -47,13 +48,18 @@ class Journal:
         _log.warning("request %s is booked in %s until the database is back", row.request_id, self._path)
         return row
 
+    @property
+    def is_empty(self) -> bool:
+        return not any(self._folder.glob(f"{FILE_NAME}*"))
+
     async def replay(self, settle: Callable[[LedgerRow], Awaitable[LedgerRow]]) -> int:
         """Settles what was kept; how many rows. What the database still will not take is kept anew."""
         count = 0
         for file in self._taken():
-            for row in await asyncio.to_thread(_rows_of, file):
-                await settle(row)
-                count += 1
+            rows = await asyncio.to_thread(_rows_of, file)
+            for start in range(0, len(rows), _AT_ONCE):
+                await asyncio.gather(*map(settle, rows[start : start + _AT_ONCE]))
+            count += len(rows)
             file.unlink(missing_ok=True)
         return count
 

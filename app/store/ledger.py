@@ -322,6 +322,9 @@ class SqlLedger(Ledger):
     async def expire(self, now: float) -> int:
         return await self._database.writer.apply(lambda connection: expire(connection, now))
 
+    @override
     async def replay(self) -> int:
-        """Books what was kept in the journal while the database was away; how many rows."""
+        if self._journal.is_empty:
+            return 0
+        await self._database.writer.apply(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
         return await self._journal.replay(self.settle)

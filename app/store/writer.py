@@ -77,6 +77,7 @@ class GroupWriter:
         self._tries = tries
         self._retry_s = retry_s
         self._down = False
+        self._unsure = False
         self._loop = asyncio.get_running_loop()
         self._handed_over: list[_Work] = []
         self._queue: SimpleQueue[list[_Work]] = SimpleQueue()
@@ -151,6 +152,7 @@ class GroupWriter:
         """The connection to go on with, and the results. While the database is known to be down it is tried once, so
         that those who wait hear of it soon."""
         tries = 1 if self._down else self._tries
+        self._unsure = False
         for attempt in range(1, tries + 1):
             try:
                 connection = connection or self._engine.connect()
@@ -172,8 +174,11 @@ class GroupWriter:
     def _commit(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
         """Commits a batch; its results in order. Work that is at fault itself fails alone."""
         try:
-            with connection.begin():
+            with connection.begin() as transaction:
                 results = self._execute(connection, batch)
+                self._unsure = True  # should this break, nobody can say whether it was done
+                transaction.commit()
+                self._unsure = False
         except _OWN_FAULTS as error:
             if connection.invalidated:  # the server went away, whatever the driver calls it
                 raise
@@ -201,7 +206,7 @@ class GroupWriter:
         given_up = self._given_up.get(work.bulk) if work.bulk is not None else None
         if given_up is not None:
             return given_up(work.task, cause)
-        error = RecordsUnavailable(detail=str(cause))
+        error = RecordsUnavailable(detail=str(cause), unsure=self._unsure)
         error.__cause__ = cause
         return error
 

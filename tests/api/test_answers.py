@@ -35,7 +35,9 @@ def test_whole_answer_has_every_required_field(served: Served, upstream: Upstrea
         "total_tokens": 128,
         "prompt_tokens_details": {"cached_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
+        "cost": 0.000576,
     }
+    assert response.headers["x-tuwen-cost"] == "0.000576"
 
 
 def test_stream_runs_from_role_to_done(served: Served, upstream: Upstream) -> None:

@@ -1,0 +1,82 @@
+"""Keeps the books of this process true: pushes on the leases of its open rows, and closes those of the dead.
+
+The rule for rows whose gateway died: once the lease has run out, whoever finds such a row closes it as it last stood.
+Nothing was dispatched: nothing is paid. A backend was asked: the prompt is paid, and what of the answer was noted,
+which is at most `RENEW_S` old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+import structlog
+
+from app.accounts.interfaces import Ledger, LedgerRow
+from app.core.clock import Clock
+from app.core.errors import RecordsUnavailable
+
+RENEW_S = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenRequest(Protocol):
+    """A request under way."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether a row of it is open in the ledger."""
+        ...
+
+    def standing(self) -> LedgerRow:
+        """The row as it stands, its lease pushed on."""
+        ...
+
+
+class Books:
+    """The open requests of this process.
+
+    Args:
+        renew_s: how often their leases are pushed on, and the rows of the dead looked for.
+    """
+
+    def __init__(self, ledger: Ledger, clock: Clock, *, renew_s: float = RENEW_S) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._renew_s = renew_s
+        self._open: set[OpenRequest] = set()
+        self._away = False
+
+    def opened(self, request: OpenRequest) -> None:
+        """A request began."""
+        self._open.add(request)
+
+    def closed(self, request: OpenRequest) -> None:
+        """It ended; its row is on the way to the ledger."""
+        self._open.discard(request)
+
+    async def keep(self) -> None:
+        """Runs until cancelled."""
+        while True:
+            try:
+                await self.look_after()
+            except RecordsUnavailable as error:
+                if not self._away:  # said once an outage
+                    _log.warning("the records are away; settlements wait in the journal", detail=error.detail)
+                self._away = True
+            else:
+                self._away = False
+            await asyncio.sleep(self._renew_s)
+
+    async def look_after(self) -> None:
+        """One round. Our own leases come first: after an outage they too have run out.
+
+        Raises:
+            RecordsUnavailable: the ledger cannot be written.
+        """
+        await self._ledger.note([request.standing() for request in self._open if request.is_stored])
+        if replayed := await self._ledger.replay():
+            _log.info("rows booked that had waited in the journal", rows=replayed)
+        if expired := await self._ledger.expire(self._clock.now()):
+            _log.warning("rows closed whose gateway died", rows=expired)
