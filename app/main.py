@@ -18,7 +18,9 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.accounts.interfaces import CallerSource, Ledger
 from app.accounts.keys import Authenticator
+from app.accounts.open_access import NoLedger, OpenDoor
 from app.api import errors, health, models
 from app.api.blobs import blob_routes
 from app.api.chat import ChatEndpoint
@@ -61,13 +63,18 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What a running gateway is made of."""
+    """What a running gateway is made of.
+
+    Args:
+        door: lets callers in; the authenticator, unless nobody needs a key.
+    """
 
     settings: Settings
     clock: Clock
     catalogs: CatalogHolder
     store: SqlStore
     authenticator: Authenticator
+    door: CallerSource
     gateway: Gateway
     copies: CopyReader | None = None
 
@@ -97,9 +104,11 @@ async def open_services(
     async with AsyncExitStack() as life:
         catalogs = _catalogs(settings, catalog_view)
         await life.enter_async_context(_running(catalogs.watch()))
-        store = await SqlStore.open(records_place(settings), journal_dir=settings.data_dir)
+        place = Place.of(settings.data_dir, settings.database_address)
+        store = await SqlStore.open(place, journal_dir=settings.data_dir)
         life.push_async_callback(store.aclose)
-        books = Books(store, clock)
+        ledger: Ledger = NoLedger() if settings.open_access else store
+        books = Books(ledger, clock)
         await life.enter_async_context(_running(books.keep()))
         configured = settings.secret.get_secret_value() if settings.secret else None
         secret = server_secret(settings.data_dir, configured)
@@ -115,30 +124,22 @@ async def open_services(
             catalogs=catalogs,
             fitting=Fitting(_fitter(settings, fetcher), hosting),
             transports=_transports(settings, life, transport_view),
-            ledger=store,
+            ledger=ledger,
             books=books,
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
         )
+        authenticator = Authenticator(store, secret, clock=clock)
         yield Services(
             settings=settings,
             clock=clock,
             catalogs=catalogs,
             store=store,
-            authenticator=Authenticator(store, secret, clock=clock.monotonic),
+            authenticator=authenticator,
+            door=OpenDoor() if settings.open_access else authenticator,
             gateway=gateway,
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
-
-
-def records_place(settings: Settings) -> Place:
-    """Where keys and ledger lie.
-
-    Raises:
-        StoreUnusable: the address of the database is none.
-    """
-    url = settings.database_url
-    return Place.of(settings.data_dir, url.get_secret_value() if url else None)
 
 
 async def _hosting(settings: Settings, secret: bytes, clock: Clock, life: AsyncExitStack) -> Hosting:
@@ -299,7 +300,7 @@ def _mount(app: FastAPI, services: Services) -> None:
     settings = services.settings
     chat = ChatEndpoint(
         gateway=services.gateway,
-        authenticator=services.authenticator,
+        authenticator=services.door,
         clock=services.clock,
         heartbeat_s=settings.heartbeat_s,
         deadline_s=settings.deadline_s,
@@ -309,7 +310,7 @@ def _mount(app: FastAPI, services: Services) -> None:
     # first of all routes: the one that is asked most
     app.router.routes.insert(0, Route("/v1/chat/completions", chat, methods=["POST"]))
     app.router.routes.extend(_baidu_routes(services))
-    app.include_router(models.router(services.catalogs, CallerOf(services.authenticator)))
+    app.include_router(models.router(services.catalogs, CallerOf(services.door)))
     app.include_router(health.router())
     if services.copies is not None:
         app.router.routes.extend(blob_routes(services.copies, urlsplit(settings.public_url or "").path))

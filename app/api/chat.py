@@ -15,7 +15,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.accounts.keys import Authenticator
+from app.accounts.interfaces import CallerSource
 from app.api.body import CallerLeft, parse_body, read_body
 from app.api.convert import to_request
 from app.api.deps import header_map, presented_key
@@ -46,7 +46,7 @@ class ChatEndpoint:
         self,
         *,
         gateway: Gateway,
-        authenticator: Authenticator,
+        authenticator: CallerSource,
         clock: Clock,
         heartbeat_s: float,
         deadline_s: float,

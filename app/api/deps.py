@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from starlette.requests import Request
 
-from app.accounts.interfaces import Caller
-from app.accounts.keys import Authenticator
+from app.accounts.interfaces import Caller, CallerSource
 
 _KEY_HEADERS = (b"x-api-key", b"api-key")
 
@@ -34,7 +33,7 @@ def presented_key(headers: dict[bytes, bytes]) -> str | None:
 class CallerOf:
     """The dependency of every route that needs a key."""
 
-    def __init__(self, authenticator: Authenticator) -> None:
+    def __init__(self, authenticator: CallerSource) -> None:
         self._authenticator = authenticator
 
     async def __call__(self, request: Request) -> Caller:

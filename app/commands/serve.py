@@ -9,25 +9,25 @@ import os
 import signal
 import socket
 import sys
-import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from typing_extensions import override
 
-from app.accounts.keys import KeyMint, first_key
+from app.accounts.keys import first_key
 from app.api.h1_protocol import Http1Protocol
 from app.commands.check import warn_of_mistyped
 from app.commands.errors import CommandFailed
+from app.commands.records import key_mint, open_store
+from app.commands.workers import Workers, end_with_parent
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import read_environment
 from app.config.settings import Settings
 from app.main import create_app
 from app.observe.logs import configure_logging
-from app.store.secret import server_secret
-from app.store.sql import SqlStore
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MIB = 1024 * 1024
@@ -46,24 +46,48 @@ def serve(settings: Settings) -> None:
     """Serves until told to stop.
 
     Raises:
-        CommandFailed: the address is taken, or not ours to use.
+        CommandFailed: the address is taken, or not ours to use; several workers have nothing to share their limits in;
+            a worker could not start.
         ConfigError: the catalogue is wrong.
     """
     configure_logging(level=settings.log_level, form=settings.log_format)
     environment = read_environment()
     load_catalog(CatalogFiles.of(settings.models_file), environment)  # wrong files are told before all else
     warn_of_mistyped(environment)
-    _keep_large_blocks()
+    if settings.workers > 1 and settings.redis_url is None:
+        raise CommandFailed(
+            f"TUWEN_WORKERS is {settings.workers}, but several processes can keep limits only together: set "
+            "TUWEN_REDIS_URL, or TUWEN_WORKERS=1."
+        )
     listener = _listener(settings)
-    server = _Server(_config(settings))
-    _exit_cleanly_on_signals(server)
+    stopping = _exit_cleanly_on_signals()
     base_url = _base_url(listener)
     minted = asyncio.run(_first_key(settings))
     if minted is not None:
         _say(_welcome(base_url, minted))
     _say(f"Tuwen serves on {base_url} (OpenAI base URL: {base_url}/v1)")
-    server.run(sockets=[listener])
+    if settings.workers > 1:
+        code = Workers(settings.workers, listener, os.environ).run()
+        _remark("Stopped.")
+        sys.exit(code)
+    _run(settings, listener, stopping)
     _remark("Stopped.")
+
+
+def serve_worker(settings: Settings, descriptor: int) -> None:
+    """Serves as one of several processes, on a listening socket that was passed on, for as long as its parent lives."""
+    configure_logging(level=settings.log_level, form=settings.log_format)
+    stopping = _exit_cleanly_on_signals()
+    end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    _run(settings, socket.socket(fileno=descriptor), stopping)
+
+
+def _run(settings: Settings, listener: socket.socket, stopping: _Stopping) -> None:
+    _keep_large_blocks()
+    server = _Server(_config(settings))
+    stopping.server = server
+    server.should_exit = stopping.asked
+    server.run(sockets=[listener])
 
 
 def _config(settings: Settings) -> uvicorn.Config:
@@ -106,18 +130,30 @@ def _keep_large_blocks() -> None:
         mallopt(_M_TRIM_THRESHOLD, 64 * _MIB)
 
 
-def _exit_cleanly_on_signals(server: uvicorn.Server) -> None:
+@dataclass
+class _Stopping:
+    """Whether the process was told to end, and what to tell of it."""
+
+    asked: bool = False
+    server: _Server | None = None
+
+
+def _exit_cleanly_on_signals() -> _Stopping:
     """Makes SIGTERM and SIGINT end the process with exit code 0.
 
     While it runs, the server catches them and drains; done, it raises the signal it got once more, and by then there is
     nothing left to do. A signal that comes before it runs makes it end as soon as it is up.
     """
+    stopping = _Stopping()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        server.should_exit = True
+        stopping.asked = True
+        if stopping.server is not None:
+            stopping.server.should_exit = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    return stopping
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -138,13 +174,10 @@ def _listener(settings: Settings) -> socket.socket:
 
 
 async def _first_key(settings: Settings) -> str | None:
-    configured = settings.secret.get_secret_value() if settings.secret else None
-    mint = KeyMint(server_secret(settings.data_dir, configured), clock=time.time, random_bytes=os.urandom)
-    store = await SqlStore.open(settings.data_dir / "tuwen.db")
-    try:
-        return await first_key(store, mint)
-    finally:
-        await store.aclose()
+    if settings.open_access:
+        return None
+    async with open_store(settings, create=True) as store:
+        return await first_key(store, key_mint(settings))
 
 
 def _welcome(base_url: str, key: str) -> str:

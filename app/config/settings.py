@@ -175,6 +175,16 @@ class Settings(BaseSettings):
     )
     cors_origins: Names = Field(("*",), description="Origins browsers may call from, separated by commas; * for all.")
 
+    @property
+    def database_address(self) -> str | None:
+        """The database's address, its password in it."""
+        return self.database_url.get_secret_value() if self.database_url else None
+
+    @property
+    def redis_address(self) -> str | None:
+        """The same of Redis."""
+        return self.redis_url.get_secret_value() if self.redis_url else None
+
     @model_validator(mode="after")
     def _go_together(self) -> Self:
         if lines := list(misfits(self)):
