@@ -65,6 +65,14 @@ def serve(
     run(_settings(host=host, port=port))
 
 
+@app.command("serve-worker", hidden=True)
+def serve_worker(descriptor: Annotated[int, typer.Argument(help="Of the listening socket.")]) -> None:
+    """Serve as one of several processes that 'tuwen serve' started."""
+    from app.commands.serve import serve_worker as run
+
+    run(_settings(), descriptor)
+
+
 @app.command()
 def ask(
     pictures: Annotated[
@@ -146,27 +154,106 @@ def doctor(
     run(backend, _settings(), probe=probe, as_json=as_json)
 
 
+_KeyId = Annotated[str, typer.Argument(metavar="ID", help="As 'tuwen keys list' shows it.")]
+_Owner = Annotated[str | None, typer.Option(help="Who answers for it.")]
+_Models = Annotated[
+    list[str] | None, typer.Option(metavar="ID", help="A model it may ask; repeat it for more, * may end it. Else all.")
+]
+_Expires = Annotated[str | None, typer.Option(help="Last day it works, as 2026-12-31, or a span as 30d.")]
+_Budget = Annotated[str | None, typer.Option(metavar="YUAN", help="What it may spend ever; top-ups raise it.")]
+_DayBudget = Annotated[str | None, typer.Option(metavar="YUAN", help="What it may spend in a calendar day.")]
+_MonthBudget = Annotated[str | None, typer.Option(metavar="YUAN", help="What it may spend in a calendar month.")]
+_Rpm = Annotated[str | None, typer.Option(metavar="N", help="Requests in any sixty seconds.")]
+_Tpm = Annotated[str | None, typer.Option(metavar="N", help="Tokens in any sixty seconds, input and output.")]
+_Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Requests at the same time.")]
+_ModelRpm = Annotated[list[str] | None, typer.Option(metavar="ID=N", help="Requests a minute to one model.")]
+_ModelTpm = Annotated[list[str] | None, typer.Option(metavar="ID=N", help="Tokens a minute of one model.")]
+_Tags = Annotated[list[str] | None, typer.Option(help="A word for reports; repeat it for more.")]
+
+
 @keys.command("create")
 def keys_create(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Whose it is; shown in lists and in usage.")],
+    *,
     admin: Annotated[bool, typer.Option("--admin", help="May also administer the gateway.")] = False,
+    owner: _Owner = None,
+    model: _Models = None,
+    expires: _Expires = None,
+    budget: _Budget = None,
+    day_budget: _DayBudget = None,
+    month_budget: _MonthBudget = None,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
+    concurrency: _Concurrency = None,
+    model_rpm: _ModelRpm = None,
+    model_tpm: _ModelTpm = None,
+    tag: _Tags = None,
 ) -> None:
     """Make a key and show it once."""
     from app.commands.keys import create
 
-    create(_settings(), name, admin=admin)
+    create(_settings(), name, admin=admin, typed=context.params)
+
+
+@keys.command("change")
+def keys_change(
+    context: typer.Context,
+    key_id: _KeyId,
+    *,
+    name: Annotated[str | None, typer.Option(help="Whose it is.")] = None,
+    owner: _Owner = None,
+    model: _Models = None,
+    expires: _Expires = None,
+    budget: _Budget = None,
+    day_budget: _DayBudget = None,
+    month_budget: _MonthBudget = None,
+    rpm: _Rpm = None,
+    tpm: _Tpm = None,
+    concurrency: _Concurrency = None,
+    model_rpm: _ModelRpm = None,
+    model_tpm: _ModelTpm = None,
+    tag: _Tags = None,
+) -> None:
+    """Change what is given of a key; 'none' lifts a bound, or empties a list."""
+    from app.commands.keys import change
+
+    change(_settings(), key_id, typed=context.params)
 
 
 @keys.command("list")
 def keys_list() -> None:
-    """List the keys, revoked ones included."""
+    """List the keys with where they stand, revoked ones included. Amounts are yuan."""
+    from app.commands.keys import show_all
+
+    show_all(_settings())
+
+
+@keys.command("show")
+def keys_show(key_id: _KeyId) -> None:
+    """Show one key: what it may do, where it stands, what was credited to it."""
     from app.commands.keys import show
 
-    show(_settings())
+    show(_settings(), key_id)
+
+
+@keys.command("top-up", context_settings={"ignore_unknown_options": True})
+def keys_top_up(
+    key_id: _KeyId,
+    amount: Annotated[str, typer.Argument(metavar="YUAN", help="As 10.00; with a minus, to take back.")],
+    note: Annotated[str, typer.Option(help="What it is for, as the number of an invoice.")] = "",
+    credit_id: Annotated[
+        str | None, typer.Option("--id", help="Of the top-up: the same one twice changes nothing.")
+    ] = None,
+) -> None:
+    """Credit a key with an amount; one without a budget gets one by that."""
+    from app.commands.keys import top_up
+
+    top_up(_settings(), key_id, amount, note=note, credit_id=credit_id)
 
 
 @keys.command("revoke")
-def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tuwen keys list' shows it.")]) -> None:
+def keys_revoke(key_id: _KeyId) -> None:
     """Revoke a key; a running gateway refuses it within 2 seconds."""
     from app.commands.keys import revoke
 
@@ -175,7 +262,7 @@ def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tu
 
 @keys.command("vendor")
 def keys_vendor(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="As 'tuwen keys list' shows it.")],
+    key_id: _KeyId,
     renew: Annotated[bool, typer.Option("--renew", help="Make a new secret; the old one opens nothing more.")] = False,
 ) -> None:
     """Show the AK and SK of a key, for clients written for a vendor's own API."""

@@ -51,10 +51,16 @@ class Balance:
     day_micros: int = 0
     month_micros: int = 0
 
+    def spent_on(self, day: str) -> tuple[int, int]:
+        """What it has spent and set aside on a day, and in its month. A day before its last counts as that one."""
+        return (
+            self.day_micros if self.day >= day else 0,
+            self.month_micros if self.day[:7] >= day[:7] else 0,
+        )
+
     def left_micros(self, day: str) -> int | None:
         """What it may still set aside on a day, by its tightest bound; `None` where it has none."""
-        spent_today = self.day_micros if self.day >= day else 0
-        spent_this_month = self.month_micros if self.day[:7] >= day[:7] else 0
+        spent_today, spent_this_month = self.spent_on(day)
         rooms = (
             (self.budget.total_micros, self.spent_micros + self.held_micros),
             (self.budget.day_micros, spent_today),
@@ -68,10 +74,9 @@ class Balance:
             self.budget.total_micros - self.spent_micros - self.held_micros < wanted_micros
         ):
             return "total"
-        spent_this_month = self.month_micros if self.day[:7] >= day[:7] else 0
+        spent_today, spent_this_month = self.spent_on(day)
         if self.budget.month_micros is not None and self.budget.month_micros - spent_this_month < wanted_micros:
             return "month"
-        spent_today = self.day_micros if self.day >= day else 0
         if self.budget.day_micros is not None and self.budget.day_micros - spent_today < wanted_micros:
             return "day"
         return None

@@ -16,16 +16,17 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
-from typing import Generic, TypeGuard, TypeVar
+from typing import Generic, TypeVar
 
-from app.accounts.interfaces import Caller, KeyRecord, KeyStore
+from app.accounts.interfaces import Caller, HeldKey, KeyRecord, KeyStore
+from app.accounts.key_terms import LIMIT_NAMES, Terms, read_name
 from app.accounts.vendor_keys import KEY_ID_FORM, VendorKeys
-from app.core.errors import AuthenticationFailed, InvalidRequest
+from app.core.clock import Clock, local_day
+from app.core.errors import AuthenticationFailed
 
 KEY_PREFIX = "sk-tw-"
 _KEY_BYTES = 32
 _KEY_ID_BYTES = 6
-_NAME_MAX_CHARS = 100
 _INCORRECT = "Incorrect API key provided"
 """OpenAI's words. LiteLLM knows a wrong key by them, and takes a 401 without them for a bad request."""
 _KEY_FORM = re.compile(KEY_PREFIX + r"[A-Za-z0-9_-]{43}")
@@ -71,15 +72,14 @@ class KeyMint:
         self._clock = clock
         self._random_bytes = random_bytes
 
-    def mint(self, name: str, *, admin: bool) -> MintedKey:
-        """Makes a key; storing its record is the caller's next step.
+    def mint(self, name: str, *, admin: bool, terms: Terms = Terms()) -> MintedKey:  # noqa: B008 - frozen
+        """Makes a key; storing its record, and the budget of its terms, is the caller's next step.
 
         Raises:
             InvalidRequest: the name is empty, too long, or holds characters that cannot be printed.
         """
-        name = name.strip()
-        if not name or len(name) > _NAME_MAX_CHARS or not name.isprintable():
-            raise InvalidRequest(f"A key's name has 1 to {_NAME_MAX_CHARS} printable characters.", param="name")
+        name = read_name(name)
+        fields = {field: value for field, value in terms.fields.items() if field not in {"name", *LIMIT_NAMES}}
         key = KEY_PREFIX + urlsafe_b64encode(self._random_bytes(_KEY_BYTES)).decode().rstrip("=")
         record = KeyRecord(
             id=f"key_{self._random_bytes(_KEY_ID_BYTES).hex()}",
@@ -87,6 +87,8 @@ class KeyMint:
             digest=self._digest.of(key),
             admin=admin,
             created_at=self._clock(),
+            limits=terms.limits,
+            **fields,
         )
         return MintedKey(key, record)
 
@@ -113,23 +115,35 @@ class VendorHolder:
     version: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """What a key opens.
+
+    Args:
+        expires_at: Unix time in seconds from which on it opens nothing; `None`: never.
+    """
+
+    holder: VendorHolder
+    expires_at: float | None
+
+
 class Authenticator:
-    """Says who stands behind a key. What it learned is believed for `cache_s`; so long may a revoked key live on.
+    """Says who stands behind a key. What it learned is believed for `cache_s`; a revoked key lives on no longer than
+    that and the half second for which the store lets others join a question.
 
     Args:
         secret: the server's.
-        clock: any clock in seconds that never goes back.
 
     Attributes:
         vendor_keys: derives the credentials that callers present in a vendor's form.
     """
 
-    def __init__(self, store: KeyStore, secret: bytes, *, clock: Callable[[], float], cache_s: float = 2.0) -> None:
+    def __init__(self, store: KeyStore, secret: bytes, *, clock: Clock, cache_s: float = 1.0) -> None:
         self._store = store
         self._digest = KeyDigest(secret)
         self._clock = clock
-        self._callers: _Beliefs[Caller] = _Beliefs(cache_s)
-        self._holders: _Beliefs[VendorHolder] = _Beliefs(cache_s)
+        self._by_digest: _Beliefs[_Door] = _Beliefs(cache_s)
+        self._by_id: _Beliefs[_Door] = _Beliefs(cache_s)
         self.vendor_keys = VendorKeys(secret)
 
     async def caller(self, presented: str | None) -> Caller:
@@ -139,7 +153,7 @@ class Authenticator:
             presented: the key as it came, without `Bearer`; `None` if none came.
 
         Raises:
-            AuthenticationFailed: no key, not a key, not ours, or revoked; the message never repeats the key.
+            AuthenticationFailed: no key, not a key, not ours, revoked, or expired; the message never repeats the key.
             InternalError: the store cannot be read.
         """
         if presented is None or presented.lower() in _NO_KEY:
@@ -149,38 +163,55 @@ class Authenticator:
                 f"{_INCORRECT}: this gateway's keys are 'sk-tw-' and 43 letters. Check that it is whole."
             )
         digest = self._digest.of(presented)
-        now = self._clock()
-        until, caller = self._callers.recalled(digest)
-        if now >= until:
-            record = await self._store.key_by_digest(digest)
-            caller = self._callers.learned(digest, _caller(record) if _in_use(record) else None, now)
-        if caller is None:
+        asked_at = self._clock.monotonic()
+        until, door = self._by_digest.recalled(digest)
+        if asked_at >= until:
+            held = await self._store.key_by_digest(digest)
+            door = self._by_digest.learned(digest, self._door(held), asked_at)
+        if door is None:
             raise AuthenticationFailed(f"{_INCORRECT}: it is unknown or was revoked. Ask the operator for another.")
-        return caller
+        if self._has_expired(door):
+            raise AuthenticationFailed(f"{_INCORRECT}: it has expired. Ask the operator for another.")
+        return door.holder.caller
 
     async def vendor_holder(self, key_id: str) -> VendorHolder | None:
-        """Who holds the vendor credentials of a key; `None` if there is no such key, or it was revoked.
+        """Who holds the vendor credentials of a key; `None` if there is no such key, it was revoked, or has expired.
 
         Raises:
             InternalError: the store cannot be read.
         """
         if KEY_ID_FORM.fullmatch(key_id) is None:
             return None
-        now = self._clock()
-        until, holder = self._holders.recalled(key_id)
-        if now >= until:
-            record = await self._store.key_by_id(key_id)
-            known = VendorHolder(_caller(record), record.vendor_version) if _in_use(record) else None
-            holder = self._holders.learned(key_id, known, now)
-        return holder
+        asked_at = self._clock.monotonic()
+        until, door = self._by_id.recalled(key_id)
+        if asked_at >= until:
+            held = await self._store.key_by_id(key_id)
+            door = self._by_id.learned(key_id, self._door(held), asked_at)
+        return None if door is None or self._has_expired(door) else door.holder
+
+    def _door(self, held: HeldKey | None) -> _Door | None:
+        """`None`: there is no such key, or it was revoked."""
+        if held is None or held.record.revoked_at is not None:
+            return None
+        caller = _caller(held, local_day(self._clock.now()))
+        return _Door(VendorHolder(caller, held.record.vendor_version), held.record.expires_at)
+
+    def _has_expired(self, door: _Door) -> bool:
+        return door.expires_at is not None and self._clock.now() >= door.expires_at
 
 
-def _in_use(record: KeyRecord | None) -> TypeGuard[KeyRecord]:
-    return record is not None and record.revoked_at is None
-
-
-def _caller(record: KeyRecord) -> Caller:
-    return Caller(record.id, record.name, record.admin)
+def _caller(held: HeldKey, day: str) -> Caller:
+    record, balance = held.record, held.balance
+    return Caller(
+        key_id=record.id,
+        name=record.name,
+        admin=record.admin,
+        models=record.models,
+        limits=record.limits,
+        model_limits=record.model_limits,
+        budgeted=balance.budget.bounded,
+        left_micros=balance.left_micros(day),
+    )
 
 
 class _Beliefs(Generic[T]):

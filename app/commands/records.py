@@ -1,4 +1,4 @@
-"""The gateway's records, for commands. They work on the file itself, whether a gateway runs or not."""
+"""The gateway's records, for commands. They work on the database itself, whether a gateway runs or not."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from app.accounts.keys import KeyMint
 from app.accounts.vendor_keys import VendorKeys
 from app.commands.errors import CommandFailed
 from app.config.settings import Settings
+from app.store.engine import Place
 from app.store.secret import server_secret
-from app.store.sql import DATABASE_NAME, SqlStore
+from app.store.sql import SqlStore
 
 
 @asynccontextmanager
@@ -26,14 +27,24 @@ async def open_store(settings: Settings, *, create: bool) -> AsyncIterator[SqlSt
         CommandFailed: there is none.
         StoreUnusable: it cannot be opened.
     """
-    path = settings.data_dir / DATABASE_NAME
-    if not create and not path.exists():
-        raise CommandFailed(f"There are no records at {path} yet. Start the gateway once, or set TUWEN_DATA_DIR.")
-    store = await SqlStore.open(path)
+    place = place_of(settings)
+    if not create and place.file is not None and not place.file.exists():
+        raise CommandFailed(f"There are no records at {place.file} yet. Start the gateway once, or set TUWEN_DATA_DIR.")
+    store = await SqlStore.open(place, journal_dir=settings.data_dir)
     try:
         yield store
     finally:
         await store.aclose()
+
+
+def place_of(settings: Settings) -> Place:
+    """Where the records lie.
+
+    Raises:
+        StoreUnusable: the address of the database is none.
+    """
+    url = settings.database_url
+    return Place.of(settings.data_dir, url.get_secret_value() if url else None)
 
 
 def key_mint(settings: Settings) -> KeyMint:

@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, insert, literal, select, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, select, update
 from typing_extensions import override
 
 from app.accounts.balances import Balance, Balances, Budget, TopUp
-from app.accounts.interfaces import KeyRecord, KeyStore
+from app.accounts.interfaces import HeldKey, KeyRecord, KeyStore
 from app.core.limits import Limits
 from app.store.database import Database
+from app.store.flights import Flights
 from app.store.ledger import balance_of
 from app.store.tables import balances, keys, top_ups
 
+_KEY_COLUMNS = len(keys.columns)
 _BOUNDS = {
     "total_micros": balances.c.credit_micros,
     "day_micros": balances.c.day_limit_micros,
@@ -29,19 +31,23 @@ class SqlKeys(KeyStore, Balances):
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._flights: Flights[HeldKey | None] = Flights()
 
     @override
-    async def key_by_digest(self, digest: str) -> KeyRecord | None:
-        return await self._key(keys.c.digest == digest)
+    async def key_by_digest(self, digest: str) -> HeldKey | None:
+        return await self._flights.answer(digest, lambda: self._held(keys.c.digest == digest))
 
     @override
-    async def key_by_id(self, key_id: str) -> KeyRecord | None:
-        return await self._key(keys.c.id == key_id)
+    async def key_by_id(self, key_id: str) -> HeldKey | None:
+        return await self._flights.answer(key_id, lambda: self._held(keys.c.id == key_id))
 
-    async def _key(self, condition: ColumnElement[bool]) -> KeyRecord | None:
-        statement = select(keys).where(condition)
+    async def _held(self, condition: ColumnElement[bool]) -> HeldKey | None:
+        statement = select(keys, *balances.c).outerjoin(balances, balances.c.key_id == keys.c.id).where(condition)
         row = await self._database.read(lambda connection: connection.execute(statement).one_or_none())
-        return None if row is None else _record(row)
+        if row is None:
+            return None
+        record, (key_id, *sums) = _record(row[:_KEY_COLUMNS]), row[_KEY_COLUMNS:]
+        return HeldKey(record, Balance(record.id) if key_id is None else balance_of((key_id, *sums)))
 
     @override
     async def keys(self) -> Sequence[KeyRecord]:
@@ -76,9 +82,7 @@ class SqlKeys(KeyStore, Balances):
 
     @override
     async def change_key(self, key_id: str, changes: Mapping[str, Any], bounds: Mapping[str, int | None]) -> bool:
-        values = {name: _stored(name, value) for name, value in changes.items() if name != "limits"}
-        if "limits" in changes:
-            values |= asdict(changes["limits"])
+        values = {name: _stored(name, value) for name, value in changes.items()}
 
         def change(connection: Connection) -> bool:
             found = connection.execute(select(keys.c.id).where(_live(key_id))).first() is not None
@@ -161,8 +165,8 @@ def _stored(name: str, value: Any) -> Any:
             return value
 
 
-def _record(row: Row[Any]) -> KeyRecord:
-    fields = dict(row._mapping)  # noqa: SLF001 - a public name, underscored so that no column can hide it
+def _record(row: Sequence[Any]) -> KeyRecord:
+    fields = dict(zip(keys.columns.keys(), row, strict=True))
     limits = Limits(*(fields.pop(name) for name in ("rpm", "tpm", "concurrency")))
     for name in ("models", "tags"):
         fields[name] = tuple(json.loads(fields[name]))

@@ -23,6 +23,7 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
 
     def __init__(self, database: Database, journal: Journal) -> None:
         SqlLedger.__init__(self, database, journal)
+        SqlKeys.__init__(self, database)
 
     @classmethod
     async def open(cls, place: Place | Path, *, journal_dir: Path | None = None) -> Self:

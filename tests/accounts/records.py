@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from app.accounts.interfaces import AttemptRow, KeyRecord, LedgerRow
+from app.accounts.balances import Balance, Budget
+from app.accounts.interfaces import AttemptRow, HeldKey, KeyRecord, KeyStore, LedgerRow
 
 _ROW = LedgerRow(
     request_id="request-1",
@@ -59,23 +61,31 @@ def a_row(**changes: Any) -> LedgerRow:
     return replace(_ROW, **changes)
 
 
-class FakeKeyStore:
+class FakeKeyStore(KeyStore):
     """Keys in a dict, that counts how often it was asked."""
 
     def __init__(self) -> None:
         self.records: dict[str, KeyRecord] = {}
+        self.balances: dict[str, Balance] = {}
         self.questions = 0
 
-    async def key_by_digest(self, digest: str) -> KeyRecord | None:
+    async def key_by_digest(self, digest: str) -> HeldKey | None:
         self.questions += 1
-        return self.records.get(digest)
+        return self._held(self.records.get(digest))
 
-    async def key_by_id(self, key_id: str) -> KeyRecord | None:
+    async def key_by_id(self, key_id: str) -> HeldKey | None:
         self.questions += 1
+        return self._held(self._of_id(key_id))
+
+    def _of_id(self, key_id: str) -> KeyRecord | None:
         return next((record for record in self.records.values() if record.id == key_id), None)
 
-    async def add_key(self, record: KeyRecord) -> None:
+    def _held(self, record: KeyRecord | None) -> HeldKey | None:
+        return None if record is None else HeldKey(record, self.balances[record.id])
+
+    async def add_key(self, record: KeyRecord, budget: Budget = Budget()) -> None:  # noqa: B008 - frozen
         self.records[record.digest] = record
+        self.balances[record.id] = Balance(record.id, budget)
 
     async def add_first_key(self, record: KeyRecord) -> bool:
         if self.records:
@@ -86,6 +96,15 @@ class FakeKeyStore:
     async def keys(self) -> list[KeyRecord]:
         return list(self.records.values())
 
+    async def change_key(self, key_id: str, changes: Mapping[str, Any], bounds: Mapping[str, int | None]) -> bool:
+        record = self._of_id(key_id)
+        if record is None or record.revoked_at is not None:
+            return False
+        self.records[record.digest] = replace(record, **changes)
+        balance = self.balances[key_id]
+        self.balances[key_id] = replace(balance, budget=replace(balance.budget, **bounds))
+        return True
+
     async def revoke_key(self, key_id: str, revoked_at: float) -> bool:
         for digest, record in self.records.items():
             if record.id == key_id and record.revoked_at is None:
@@ -94,7 +113,7 @@ class FakeKeyStore:
         return False
 
     async def renew_vendor_secret(self, key_id: str) -> int | None:
-        record = await self.key_by_id(key_id)
+        record = self._of_id(key_id)
         if record is None or record.revoked_at is not None:
             return None
         self.records[record.digest] = replace(record, vendor_version=record.vendor_version + 1)

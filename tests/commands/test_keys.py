@@ -6,7 +6,6 @@ import asyncio
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from typer.testing import Result
 from app.accounts.interfaces import Caller
 from app.accounts.keys import Authenticator
 from app.accounts.vendor_keys import VendorKeys
+from app.core.clock import Clock
 from app.core.errors import AuthenticationFailed
 from app.store.secret import server_secret
 from app.store.sql import SqlStore
@@ -29,7 +29,7 @@ def who(data_dir: Path, key: str) -> Caller:
     async def ask() -> Caller:
         store = await SqlStore.open(data_dir / "tuwen.db")
         try:
-            return await Authenticator(store, server_secret(data_dir, None), clock=time.monotonic).caller(key)
+            return await Authenticator(store, server_secret(data_dir, None), clock=Clock()).caller(key)
         finally:
             await store.aclose()
 
@@ -62,8 +62,8 @@ def test_list_shows_who_but_no_key(tuwen: Tuwen) -> None:
     key_id = tuwen("keys", "create", "phone").stderr.split()[1]
     tuwen("keys", "revoke", key_id)
     head, laptop, phone = tuwen("keys", "list").stdout.splitlines()
-    assert head.split() == ["ID", "NAME", "ADMIN", "CREATED", "REVOKED"]
-    assert laptop.split()[1:3] == ["[red]laptop", "yes"]
+    assert head.split() == ["ID", "NAME", "ADMIN", "SPENT", "CREATED", "REVOKED"]
+    assert laptop.split()[1:4] == ["[red]laptop", "yes", "0.000000"]
     assert phone.split()[:2] == [key_id, "phone"]
     assert len(re.findall(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", phone)) == 2
     assert key[6:] not in laptop
@@ -133,7 +133,7 @@ async def test_running_gateway_learns_within_two_seconds_what_another_process_di
 
     store = await SqlStore.open(data_dir / "tuwen.db")
     now = 0.0
-    authenticator = Authenticator(store, server_secret(data_dir, None), clock=lambda: now)
+    authenticator = Authenticator(store, server_secret(data_dir, None), clock=Clock(monotonic=lambda: now))
     created = await asyncio.to_thread(tuwen_process, "keys", "create", "laptop")
     key, key_id = created.stdout.strip(), created.stderr.split()[1]
     assert (await authenticator.caller(key)).key_id == key_id

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from app.accounts.keys import Authenticator
+from app.core.clock import Clock
 from app.store.secret import server_secret
 from app.store.sql import SqlStore
 
@@ -69,7 +69,7 @@ async def test_of_processes_that_start_together_one_mints_the_first_key(path: Pa
     minted = [key for key in keys if key != "None"]
     assert len(minted) == 1
     store = await SqlStore.open(path)
-    authenticator = Authenticator(store, server_secret(path.parent, None), clock=time.monotonic)
+    authenticator = Authenticator(store, server_secret(path.parent, None), clock=Clock())
     assert (await authenticator.caller(minted[0])).admin
     assert len(await store.keys()) == 1
     await store.aclose()

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from app.accounts.interfaces import AttemptRow, KeyRecord, LedgerRow, UsageSummary
+from app.accounts.balances import Balance
+from app.accounts.interfaces import AttemptRow, HeldKey, KeyRecord, LedgerRow, UsageSummary
 from app.accounts.usage import NO_TARIFF
 from app.core.errors import InternalError
 from app.store.sql import SqlStore
@@ -231,15 +232,15 @@ async def test_keys_are_summed_up_with_their_names(store: SqlStore) -> None:
 
 async def test_key_is_found_by_digest_also_when_revoked(store: SqlStore) -> None:
     await store.add_key(KEY)
-    assert await store.key_by_digest("d1") == KEY
+    assert await store.key_by_digest("d1") == HeldKey(KEY, Balance("key_1"))
     assert await store.key_by_digest("d2") is None
     assert await store.revoke_key("key_1", 20.0)
-    assert await store.key_by_digest("d1") == replace(KEY, revoked_at=20.0)
+    assert await store.key_by_digest("d1") == HeldKey(replace(KEY, revoked_at=20.0), Balance("key_1"))
 
 
 async def test_key_is_found_by_id(store: SqlStore) -> None:
     await store.add_key(KEY)
-    assert await store.key_by_id("key_1") == KEY
+    assert await store.key_by_id("key_1") == HeldKey(KEY, Balance("key_1"))
     assert await store.key_by_id("key_2") is None
 
 
@@ -255,7 +256,7 @@ async def test_vendor_secret_of_no_live_key_is_not_renewed(store: SqlStore) -> N
     await store.revoke_key("key_1", 20.0)
     assert await store.renew_vendor_secret("key_1") is None
     assert await store.renew_vendor_secret("key_2") is None
-    assert await store.key_by_id("key_1") == replace(KEY, revoked_at=20.0)
+    assert await store.key_by_id("key_1") == HeldKey(replace(KEY, revoked_at=20.0), Balance("key_1"))
 
 
 async def test_keys_come_oldest_first(store: SqlStore) -> None:
