@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.accounts.details import NoDetails
 from app.accounts.interfaces import CallerSource, Ledger
 from app.accounts.keys import Authenticator
 from app.accounts.open_access import NoLedger, OpenDoor
@@ -126,6 +127,7 @@ async def open_services(
             transports=_transports(settings, life, transport_view),
             ledger=ledger,
             books=books,
+            details=NoDetails() if settings.open_access else store.details,
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
         )

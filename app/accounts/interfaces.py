@@ -268,6 +268,22 @@ class KeyStore(Protocol):
         ...
 
 
+class CallerSource(Protocol):
+    """Says who asks."""
+
+    async def caller(self, presented: str | None) -> Caller:
+        """Who presents this key.
+
+        Args:
+            presented: the key as it came, without `Bearer`; `None` if none came.
+
+        Raises:
+            AuthenticationFailed: it opens nothing.
+            RecordsUnavailable: nobody can say.
+        """
+        ...
+
+
 class Ledger(Protocol):
     """The rows that say what was used. A request's calls come one after the other: `hold` for each attempt, `note`
     whenever something changed that must outlive us, `settle` at its end.

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from types import TracebackType
 
 from app.accounts.balances import BudgetSpan
+from app.accounts.details import Detail, Fault
 from app.accounts.interfaces import AttemptRow, Caller, HoldOrder, HoldRefusal, Ledger, LedgerRow, Outcome, RowState
 from app.accounts.usage import book, is_unpriced, usage_of
 from app.config.catalog import Model, Route
 from app.core.clock import Clock, local_day
-from app.core.errors import GatewayError, PermissionDenied, QuotaExceeded, RecordsUnavailable, shown
+from app.core.errors import BackendError, GatewayError, PermissionDenied, QuotaExceeded, RecordsUnavailable, shown
 from app.core.events import Event, Failure, Finish, UsageReport
 from app.core.money import format_yuan
 from app.core.types import ChatRequest
@@ -49,6 +50,9 @@ class Meter:
 
     Args:
         books: where it is known while it is open, so that its row's lease is pushed on.
+
+    Attributes:
+        faults: what went wrong with attempts, for operators.
     """
 
     def __init__(
@@ -80,6 +84,7 @@ class Meter:
         self._outcome: Outcome = "gone"
         self._error_code: str | None = None
         self._settled = False
+        self.faults: list[Fault] = []
         self.queued_ms = 0.0
         self.usage = UsageReport()
         self.cost_micros: int | None = None
@@ -157,6 +162,9 @@ class Meter:
 
     def attempt_failed(self, error: Exception) -> None:
         """The running attempt, if one runs, ended in this error; another may follow."""
+        if isinstance(error, BackendError) and self._attempts and self._attempts[-1].end_s is None:
+            fault = Fault(len(self._attempts), error.backend, type(error).__name__, error.backend_code, error.detail)
+            self.faults.append(fault)
         if self._attempts:
             self._attempts[-1].end("failed", self._clock.monotonic(), _code_of(error))
 
@@ -182,6 +190,21 @@ class Meter:
     def finished(self) -> bool:
         """Whether the answer is whole."""
         return self._outcome == "finished"
+
+    def detail(self, notices: Sequence[str]) -> Detail | None:
+        """What is worth keeping of it beside the ledger; `None` where all went well."""
+        if not (notices or self.faults or self._refused):
+            return None
+        return Detail(
+            self.request_id,
+            self._started_at,
+            self._caller.key_id,
+            self._model.id,
+            "refused" if self._refused else self._outcome,
+            self._error_code,
+            tuple(notices),
+            tuple(self.faults),
+        )
 
     @property
     def is_stored(self) -> bool:

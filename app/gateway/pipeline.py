@@ -7,6 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
+from app.accounts.details import Details
 from app.accounts.interfaces import Caller, Ledger
 from app.config.catalog import Model
 from app.config.reload import CatalogHolder
@@ -69,6 +70,7 @@ class Gateway:
         transports: Mapping[type[Call], Transport],
         ledger: Ledger,
         books: Books,
+        details: Details,
         clock: Clock,
         clocks: Clocks,
     ) -> None:
@@ -77,6 +79,7 @@ class Gateway:
         self._transports = transports
         self._ledger = ledger
         self._books = books
+        self._details = details
         self._clock = clock
         self._clocks = clocks
 
@@ -97,11 +100,17 @@ class Gateway:
             model=model,
             stream=request.stream,
         )
-        async with meter:
-            answering = self._answering(model, request, meter, request_id)
-            del request  # whoever answers lets go of its pictures once the answer has begun
-            async with aclosing(_metered(answering, meter)) as batches:
-                yield Exchange(batches, answering.notices, meter)
+        notices: list[str] = []
+        try:
+            async with meter:
+                answering = self._answering(model, request, meter, request_id)
+                notices = answering.notices
+                del request  # whoever answers lets go of its pictures once the answer has begun
+                async with aclosing(_metered(answering, meter)) as batches:
+                    yield Exchange(batches, notices, meter)
+        finally:
+            if (detail := meter.detail(notices)) is not None:
+                self._details.add(detail)
 
     def _answering(self, model: Model, request: ChatRequest, meter: Meter, request_id: str) -> Attempts | Composed:
         asking = partial(

@@ -296,7 +296,6 @@ class SqlLedger(Ledger):
     def __init__(self, database: Database, journal: Journal) -> None:
         self._database = database
         self._journal = journal
-        database.start((hold, note, settle), {settle: journal.keep})
 
     @property
     def commits(self) -> int:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Self
 
 from app.store.database import Database
+from app.store.details import SqlDetails, dropped, write_details
 from app.store.engine import DATABASE_NAME, Place
 from app.store.journal import Journal
 from app.store.keys import SqlKeys
-from app.store.ledger import SqlLedger
+from app.store.ledger import SqlLedger, hold, note, settle
 from app.store.reports import SqlReports
 
 __all__ = ["DATABASE_NAME", "SqlStore"]
@@ -19,11 +20,18 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
     """Keys, balances, ledger and reports. Several processes may open the same database.
 
     Use `SqlStore.open`, and `aclose` when done.
+
+    Attributes:
+        details: what is kept beside the ledger for a while.
     """
 
     def __init__(self, database: Database, journal: Journal) -> None:
+        # in the order in which they must be done where one commit holds several of a request
+        bulks = (hold, note, settle, write_details)
+        database.start(bulks, {settle: journal.keep, write_details: dropped})
         SqlLedger.__init__(self, database, journal)
         SqlKeys.__init__(self, database)
+        self.details = SqlDetails(database)
 
     @classmethod
     async def open(cls, place: Place | Path, *, journal_dir: Path | None = None) -> Self:

@@ -188,7 +188,7 @@ details = Table(
     Column("model", String, nullable=False),
     Column("status", String, nullable=False),  # an outcome, or `refused`
     Column("error_code", String),
-    Column("notices", String, nullable=False, server_default=_NONE),
+    Column("notices", String, nullable=False, server_default=text("'[]'")),  # JSON: a list of texts
     Column("faults", String, nullable=False, server_default=text("'[]'")),  # JSON: attempt, class, code, detail
     Index("details_at", "at"),
 )

@@ -111,7 +111,7 @@ def _beside_the_ledger() -> None:
         sa.Column("model", sa.String, nullable=False),
         sa.Column("status", sa.String, nullable=False),
         sa.Column("error_code", sa.String),
-        sa.Column("notices", sa.String, nullable=False, server_default=_NONE),
+        sa.Column("notices", sa.String, nullable=False, server_default=sa.text("'[]'")),
         sa.Column("faults", sa.String, nullable=False, server_default=sa.text("'[]'")),
     )
     op.create_index("details_at", "details", ["at"])
