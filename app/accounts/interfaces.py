@@ -207,7 +207,8 @@ class UsageSummary:
     """Ledger rows added up.
 
     Args:
-        group: a day (`2026-11-20`, local time), a model id, or a key id with its name.
+        group: a day (`2026-11-20`, local time), a model id, a key id with its name, or a backend.
+        requests: of a backend, how often it was asked.
         failed: how many of the requests failed; a caller who left is no failure.
         unpriced: how many used something of a model without a tariff; what that cost is unknown and not in the sum.
     """
@@ -315,16 +316,4 @@ class Ledger(Protocol):
 
     async def replay(self) -> int:
         """Books the rows that had to wait while the database was away; how many."""
-        ...
-
-
-class Reports(Protocol):
-    """What was booked, for people."""
-
-    async def rows(self, *, since: float, limit: int) -> Sequence[LedgerRow]:
-        """The newest rows from `since` (Unix seconds) on, newest first."""
-        ...
-
-    async def summary(self, by: UsageGrouping, *, since: float) -> Sequence[UsageSummary]:
-        """Rows from `since` on, added up per group, in the order of the group."""
         ...

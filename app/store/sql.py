@@ -31,6 +31,7 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
         database.start(bulks, {settle: journal.keep, write_details: dropped})
         SqlLedger.__init__(self, database, journal)
         SqlKeys.__init__(self, database)
+        SqlReports.__init__(self, database)
         self.details = SqlDetails(database)
 
     @classmethod
