@@ -12,17 +12,18 @@ asked to. So no two writers can wait for each other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 from typing_extensions import override
 
 from app.accounts.balances import Balance, Budget
-from app.accounts.interfaces import OPEN_STATES, AttemptRow, HoldOrder, HoldRefusal, Ledger, LedgerRow
+from app.accounts.interfaces import OPEN_STATES, AttemptRow, HoldOrder, HoldRefusal, Ledger, LedgerRow, RowState
 from app.accounts.usage import has_tiers, tariff_of, volume_units, with_attempts, with_volume
+from app.core.errors import RecordsUnavailable
 from app.store.cursor import Cursor, cursor_of
 from app.store.database import Database
 from app.store.journal import Journal
@@ -37,34 +38,40 @@ _row_values = attrgetter(*_ROW_COLUMNS)
 _attempt_values = attrgetter(*_ATTEMPT_COLUMNS[1:])
 
 
-def _upsert(table: str, columns: Sequence[str], key: Sequence[str]) -> str:
-    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in key)
+def _upsert(table: str, columns: Sequence[str], key: Sequence[str], fixed: Sequence[str]) -> str:
+    """Stores a row, or changes the one there is in all but what never changes: SQLite writes the index of a column that
+    is set anew, though it is set to what it was."""
+    changed = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in {*key, *fixed})
     return (
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "  # noqa: S608 - our own names
         f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {changed}"
     )
 
 
-_PUT_ROW = _upsert("ledger", _ROW_COLUMNS, ["request_id"])
-_PUT_ATTEMPT = _upsert("attempts", _ATTEMPT_COLUMNS, ["request_id", "number"])
+_PUT_ROW = _upsert("ledger", _ROW_COLUMNS, ["request_id"], ["started_at", "key_id", "model", "stream"])
+_PUT_ATTEMPT = _upsert("attempts", _ATTEMPT_COLUMNS, ["request_id", "number"], ["model", "backend", "backend_model"])
 
 _LOCK = "SELECT key_id FROM balances WHERE key_id IN (*) ORDER BY key_id FOR UPDATE"
 
-# The one statement that decides. A day that has passed counts for nothing; one that a slower clock names counts as the
-# newer one. An attempt that is stored already was decided before: its commit succeeded unheard.
+# The one statement that decides. A day that has passed counts for nothing; a request whose own day has passed counts on
+# the newer one from now on, with all that was set aside for it. An attempt that is stored already was decided before:
+# its commit succeeded unheard.
 _SET_ASIDE = """
 UPDATE balances SET
     held_micros = held_micros + ?,
-    day_micros = CASE WHEN day >= ? THEN day_micros ELSE 0 END + ?,
-    month_micros = CASE WHEN substr(day, 1, 7) >= ? THEN month_micros ELSE 0 END + ?,
+    day_micros = CASE WHEN day >= ? THEN day_micros ELSE 0 END + CASE WHEN day > ? THEN ? ELSE ? END,
+    month_micros = CASE WHEN substr(day, 1, 7) >= ? THEN month_micros ELSE 0 END
+        + CASE WHEN substr(day, 1, 7) > ? THEN ? ELSE ? END,
     day = CASE WHEN day >= ? THEN day ELSE ? END
 WHERE key_id = ?
   AND (credit_micros IS NULL OR credit_micros - spent_micros - held_micros >= ?)
-  AND (day_limit_micros IS NULL OR day_limit_micros - CASE WHEN day >= ? THEN day_micros ELSE 0 END >= ?)
+  AND (day_limit_micros IS NULL
+       OR day_limit_micros - CASE WHEN day >= ? THEN day_micros ELSE 0 END >= CASE WHEN day > ? THEN ? ELSE ? END)
   AND (month_limit_micros IS NULL
-       OR month_limit_micros - CASE WHEN substr(day, 1, 7) >= ? THEN month_micros ELSE 0 END >= ?)
+       OR month_limit_micros - CASE WHEN substr(day, 1, 7) >= ? THEN month_micros ELSE 0 END
+          >= CASE WHEN substr(day, 1, 7) > ? THEN ? ELSE ? END)
   AND NOT EXISTS (SELECT 1 FROM attempts WHERE request_id = ? AND number = ?)
-RETURNING key_id"""
+RETURNING day"""
 _HELD_BEFORE = "SELECT 1 FROM attempts WHERE request_id = ? AND number = ?"
 _BALANCE = (
     "SELECT key_id, credit_micros, day_limit_micros, month_limit_micros, spent_micros, held_micros, day, day_micros, "
@@ -72,13 +79,15 @@ _BALANCE = (
 )
 _NEW_BALANCE = "INSERT INTO balances (key_id) VALUES (?) ON CONFLICT DO NOTHING"
 
-_STATES = "SELECT request_id, state, hold_micros, cost_micros FROM ledger WHERE request_id IN (*)"
+_STATES = "SELECT request_id, state, hold_micros, cost_micros, day FROM ledger WHERE request_id IN (*)"
 _BOOK = """
 UPDATE balances SET
     spent_micros = spent_micros + ?,
     held_micros = held_micros + ?,
-    day_micros = day_micros + CASE WHEN day = ? THEN ? ELSE 0 END,
-    month_micros = month_micros + CASE WHEN substr(day, 1, 7) = ? THEN ? ELSE 0 END
+    day_micros = CASE WHEN day > ? THEN day_micros WHEN day = ? THEN day_micros + ? ELSE ? END,
+    month_micros = CASE WHEN substr(day, 1, 7) > ? THEN month_micros
+        WHEN substr(day, 1, 7) = ? THEN month_micros + ? ELSE ? END,
+    day = CASE WHEN day > ? THEN day ELSE ? END
 WHERE key_id = ?"""
 
 _NOTED = (
@@ -117,44 +126,83 @@ _ADD_VOLUME = (
 )
 
 
-def hold(connection: Connection, orders: Sequence[HoldOrder]) -> list[HoldRefusal | None]:
-    """Sets money aside for each, or says what does not carry it. Many at once; each sees those before it."""
+class _Stored(NamedTuple):
+    """What is known of a row by a look at the table."""
+
+    state: RowState
+    hold_micros: int
+    cost_micros: int
+    day: str
+
+
+def hold(connection: Connection, orders: Sequence[HoldOrder]) -> list[HoldRefusal | RecordsUnavailable | None]:
+    """Sets money aside for each, or says what does not carry it. Many at once; each sees those before it. A request
+    that was closed meanwhile, for its gateway was not heard of, gets nothing more."""
     with cursor_of(connection) as cursor:
         _lock(cursor, (order.row.key_id for order in orders))
-        granted = _granted(cursor, orders)
-        results = [None if done else _refusal(cursor, order) for order, done in zip(orders, granted, strict=True)]
-        _put(cursor, [order.row for order, refused in zip(orders, results, strict=True) if refused is None])
-    return results
+        stored = _states(cursor, [order.row.request_id for order in orders])
+        closed = {request_id for request_id, row in stored.items() if row.state not in OPEN_STATES}
+        standing = [_on_its_day(order, stored) for order in orders if order.row.request_id not in closed]
+        decided = iter(_decided(cursor, standing))
+        outcomes = [_too_late() if order.row.request_id in closed else next(decided) for order in orders]
+        _put(cursor, [outcome for outcome in outcomes if isinstance(outcome, LedgerRow)])
+    return [None if isinstance(outcome, LedgerRow) else outcome for outcome in outcomes]
 
 
-def _granted(cursor: Cursor, orders: Sequence[HoldOrder]) -> list[bool]:
-    """Whether each was set aside; what is free needs no balance, whatever that is."""
-    found = iter(cursor.each(_SET_ASIDE, [_parameters(order) for order in orders if order.micros]))
-    return [not order.micros or next(found) is not None for order in orders]
+def _states(cursor: Cursor, request_ids: Sequence[str]) -> dict[str, _Stored]:
+    return {request_id: _Stored(*found) for request_id, *found in cursor.one_of(_STATES, request_ids)}
+
+
+def _on_its_day(order: HoldOrder, stored: Mapping[str, _Stored]) -> HoldOrder:
+    """The order, on the day on which its request counts so far."""
+    before = stored.get(order.row.request_id)
+    return order if before is None else replace(order, row=_on_day(order.row, before.day))
+
+
+def _on_day(row: LedgerRow, day: str) -> LedgerRow:
+    return row if row.day == day else replace(row, day=day)
+
+
+def _too_late() -> RecordsUnavailable:
+    return RecordsUnavailable(detail="its row was closed as expired: the gateway was not heard of for too long")
+
+
+def _decided(cursor: Cursor, orders: Sequence[HoldOrder]) -> list[LedgerRow | HoldRefusal]:
+    """The row of each that money was set aside for, on the day it counts on now. What is free needs no balance."""
+    days = iter(cursor.each(_SET_ASIDE, [_parameters(order) for order in orders if order.micros]))
+    found = [next(days) if order.micros else (order.row.day,) for order in orders]
+    return [
+        _refusal(cursor, order) if day is None else _on_day(order.row, day[0])
+        for order, day in zip(orders, found, strict=True)
+    ]
 
 
 def _parameters(order: HoldOrder) -> tuple[Any, ...]:
     micros, day, month = order.micros, order.row.day, order.row.day[:7]
-    aside = (micros, day, micros, month, micros, day, day)
-    bounds = (micros, day, micros, month, micros)
-    return (*aside, order.row.key_id, *bounds, order.row.request_id, order.row.attempts[-1].number)
+    on_day = (day, day, order.row.hold_micros, micros)
+    on_month = (month, month, order.row.hold_micros, micros)
+    aside = (micros, *on_day, *on_month, day, day)
+    return (
+        *aside, order.row.key_id, micros, *on_day, *on_month, order.row.request_id, order.row.attempts[-1].number
+    )  # fmt: skip
 
 
-def _refusal(cursor: Cursor, order: HoldOrder) -> HoldRefusal | None:
-    """Why the statement changed nothing; `None` where money was set aside after all."""
+def _refusal(cursor: Cursor, order: HoldOrder) -> LedgerRow | HoldRefusal:
+    """Why the statement changed nothing; the row where money was set aside after all."""
     if cursor.all(_HELD_BEFORE, (order.row.request_id, order.row.attempts[-1].number)):
-        return None
+        return order.row
     found = cursor.all(_BALANCE, (order.row.key_id,))
     if not found:  # a key without a balance, as none of ours is: it has no bounds
         cursor.many(_NEW_BALANCE, [(order.row.key_id,)])
-        return None if _granted(cursor, [order])[0] else _refusal(cursor, order)
+        return _decided(cursor, [order])[0]
     balance = balance_of(found[0])
     day = order.row.day
-    return HoldRefusal(balance.exhausted_span(day, order.micros) or "total", balance.left_micros(day) or 0)
+    return HoldRefusal(balance.exhausted_span(day, order.micros) or "day", balance.left_micros(day) or 0)
 
 
 def settle(connection: Connection, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
-    """Closes each; one closed before stays as it is, but for one that was given up as expired."""
+    """Closes each, which holds nothing more; one closed before stays as it is, but for one that was given up as
+    expired."""
     with cursor_of(connection) as cursor:
         _lock(cursor, (row.key_id for row in rows))
         return _close(cursor, rows, reopens=("held", "dispatched", "expired"))
@@ -195,7 +243,8 @@ def _is_overdue(row: LedgerRow, now: float) -> bool:
 
 def _expired(row: LedgerRow) -> LedgerRow:
     lost = [replace(each, outcome="lost") if each.outcome == "running" else each for each in row.attempts]
-    return replace(row, state="expired", outcome="lost", error_code="gateway_lost", attempts=tuple(lost))
+    closed = replace(row, state="expired", outcome="lost", error_code="gateway_lost", attempts=tuple(lost))
+    return replace(closed, hold_micros=0, lease_until=None)
 
 
 @dataclass(slots=True)
@@ -212,31 +261,36 @@ def _close(cursor: Cursor, rows: Sequence[LedgerRow], *, reopens: Sequence[str])
     Args:
         reopens: the states a stored row may be in; one in another stays as it is.
     """
-    stored = {found[0]: found[1:] for found in cursor.one_of(_STATES, [row.request_id for row in rows])}
+    stored = _states(cursor, [row.request_id for row in rows])
     changes: dict[tuple[str, str], _Change] = defaultdict(_Change)
-    closed, results = [], []
+    closed: dict[str, LedgerRow] = {}
+    results = []
     for row in rows:
-        state, held_micros, booked_micros = stored.get(row.request_id, (None, 0, 0))
-        if state is not None and state not in reopens:
-            results.append(row)
+        before = stored.get(row.request_id, _Stored("held", 0, 0, row.day))
+        if before.state not in reopens or row.request_id in closed:  # a twin in the same batch changes nothing
+            results.append(closed.get(row.request_id) or _stored(cursor, [row.request_id])[0])
             continue
-        if state == "expired":
+        booked_micros = 0
+        if before.state == "expired":
+            booked_micros = before.cost_micros
             _take_volume_back(cursor, row)
-        done = replace(_priced(cursor, row), hold_micros=0, lease_until=None)
-        change = changes[row.key_id, row.day]
-        change.spent_micros += done.cost_micros - (booked_micros if state == "expired" else 0)
-        change.held_micros -= held_micros
-        stored[row.request_id] = ("settled", 0, done.cost_micros)  # a twin in the same batch changes nothing
-        closed.append(done)
+        done = _priced(cursor, _on_day(row, before.day))
+        change = changes[row.key_id, done.day]
+        change.spent_micros += done.cost_micros - booked_micros
+        change.held_micros -= before.hold_micros
+        closed[row.request_id] = done
         results.append(done)
-    _put(cursor, closed)
+    _put(cursor, list(closed.values()))
     cursor.many(_BOOK, [_booking(key_id, day, changes[key_id, day]) for key_id, day in sorted(changes)])
     return results
 
 
 def _booking(key_id: str, day: str, change: _Change) -> tuple[Any, ...]:
     both = change.spent_micros + change.held_micros
-    return (change.spent_micros, change.held_micros, day, both, day[:7], both, key_id)
+    month = day[:7]
+    return (
+        change.spent_micros, change.held_micros, day, day, both, both, month, month, both, both, day, day, key_id
+    )  # fmt: skip
 
 
 def _priced(cursor: Cursor, row: LedgerRow) -> LedgerRow:
