@@ -127,9 +127,7 @@ def longest_output_tokens(wish: int | None, model: Model, route: Route, prompt_t
 
 def _counted(deltas: Sequence[str]) -> tuple[int, UsageSource]:
     """Tokens of what passed: one a delta where deltas are as short as tokens, else by the text's length."""
-    if not deltas:
-        return 0, "estimated"
-    by_length = text_tokens("".join(deltas))
-    if len(deltas) > 1 and by_length <= _LONGEST_TOKENS_PER_DELTA * len(deltas):
-        return len(deltas), "counted"
+    by_length, count = text_tokens("".join(deltas)), sum(map(bool, deltas))
+    if by_length <= _LONGEST_TOKENS_PER_DELTA * count:
+        return count, "counted"
     return by_length, "estimated"

@@ -18,7 +18,7 @@ from app.store.sql import SqlStore
 from tests.fakes import openai
 from tests.fakes.http import Gate, Reply
 from tests.fakes.upstream import Upstream
-from tests.support.server import _mint
+from tests.support.server import _first_key
 
 MODELS = """
 [backends.fake]
@@ -82,7 +82,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
         models = tmp_path / "models.toml"
         models.write_text(MODELS.format(url=upstream.url))
         settings = load_settings(data_dir=tmp_path / "data", models_file=models, heartbeat_s=0.1, **own)
-        key = await _mint(settings.data_dir)
+        key = await _first_key(settings.data_dir)
         app = create_app(settings)
         async with app.router.lifespan_context(app):
             yield Site(app, upstream, settings.data_dir, key)

@@ -9,14 +9,16 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import uvicorn
 
+from app.accounts.balances import Balance
 from app.accounts.interfaces import LedgerRow
+from app.accounts.key_terms import read_terms
 from app.accounts.keys import KeyMint, first_key
 from app.api.h1_protocol import Http1Protocol
 from app.config.settings import Settings, load_settings
@@ -44,12 +46,29 @@ class Served:
     def chat(self, model: str = "m", **fields: Any) -> httpx2.Response:
         """One chat request; `messages` defaults to a short question."""
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **fields}
-        return self.client.post("/v1/chat/completions", json=body)
+        return self.client.post("/v1/chat/completions", json=body, headers=self.headers)
 
     def post(self, content: bytes, path: str = "/v1/chat/completions", **headers: str) -> httpx2.Response:
         """Raw bytes to a path."""
         given = {"content-type": "application/json", **{name.replace("_", "-"): text for name, text in headers.items()}}
         return self.client.post(path, content=content, headers=given)
+
+    def new_key(self, name: str = "somebody", **terms: Any) -> tuple[str, str]:
+        """A key under terms as an operator writes them, as `budget="0.01"`; the key and its id."""
+        return asyncio.run(_mint(self.settings.data_dir, name, terms))
+
+    def as_key(self, key: str) -> Served:
+        """The same gateway, asked with another key."""
+        return replace(self, key=key)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a caller proves itself with."""
+        return {"authorization": f"Bearer {self.key}"}
+
+    def balance(self, key_id: str) -> Balance:
+        """Where a key stands."""
+        return asyncio.run(_balance(self.settings.data_dir, key_id))
 
     def booked(self, response: httpx2.Response) -> LedgerRow:
         """The ledger row of an answer."""
@@ -60,7 +79,7 @@ class Served:
         deadline = time.monotonic() + _BOOKED_S
         while time.monotonic() < deadline:
             for row in asyncio.run(_rows(self.settings.data_dir)):
-                if row.request_id == request_id:
+                if row.request_id == request_id and row.outcome != "running":
                     return row
         raise AssertionError(f"request {request_id} was not booked")
 
@@ -77,7 +96,29 @@ async def _rows(data_dir: Path) -> list[LedgerRow]:
         await store.aclose()
 
 
-async def _mint(data_dir: Path) -> str:
+async def _balance(data_dir: Path, key_id: str) -> Balance:
+    store = await SqlStore.open(data_dir / "tuwen.db")
+    try:
+        balance = await store.balance(key_id)
+    finally:
+        await store.aclose()
+    assert balance is not None
+    return balance
+
+
+async def _mint(data_dir: Path, name: str, written: dict[str, Any]) -> tuple[str, str]:
+    mint = KeyMint(server_secret(data_dir, None), clock=time.time, random_bytes=os.urandom)
+    terms = read_terms(written, now=time.time())
+    minted = mint.mint(name, admin=False, terms=terms)
+    store = await SqlStore.open(data_dir / "tuwen.db")
+    try:
+        await store.add_key(minted.record, terms.budget)
+    finally:
+        await store.aclose()
+    return minted.key, minted.record.id
+
+
+async def _first_key(data_dir: Path) -> str:
     data_dir.mkdir(exist_ok=True)
     mint = KeyMint(server_secret(data_dir, None), clock=time.time, random_bytes=os.urandom)
     store = await SqlStore.open(data_dir / "tuwen.db")
@@ -100,7 +141,7 @@ def serving(folder: Path, models: str, **settings: Any) -> Iterator[Served]:
     models_file = folder / "models.toml"
     models_file.write_text(models)
     loaded = load_settings(data_dir=folder / "data", models_file=models_file, **settings)
-    key = asyncio.run(_mint(loaded.data_dir))
+    key = asyncio.run(_first_key(loaded.data_dir))
     listener = socket.create_server(("127.0.0.1", 0), backlog=512)
     port: int = listener.getsockname()[1]
     config = uvicorn.Config(
