@@ -271,12 +271,24 @@ def keys_vendor(
     show_vendor_credentials(_settings(), key_id, renew=renew)
 
 
+_Since = Annotated[str, typer.Option(help="A span as 12h, 7d or 4w, or a day as 2026-11-01.")]
+_Until = Annotated[str | None, typer.Option(help="As --since; a day counts whole. Unset: now.")]
+_OfKey = Annotated[str | None, typer.Option(metavar="ID", help="Only requests of this key.")]
+_OfModel = Annotated[str | None, typer.Option(metavar="ID", help="Only requests to this model.")]
+_OfBackend = Annotated[str | None, typer.Option(metavar="NAME", help="Only requests this backend was asked for.")]
+
+
 @app.command()
 def usage(
+    *,
     by: Annotated[
-        Literal["day", "model", "key"], typer.Option(help="What to add up by; days are of local time.")
+        Literal["day", "model", "key", "backend"], typer.Option(help="What to add up by; days are of local time.")
     ] = "day",
-    since: Annotated[str, typer.Option(help="A span as 12h, 7d or 4w, or a day as 2026-11-01.")] = "30d",
+    since: _Since = "30d",
+    until: _Until = None,
+    key: _OfKey = None,
+    model: _OfModel = None,
+    backend: _OfBackend = None,
     rows: Annotated[
         int | None, typer.Option(min=1, help="Show so many of the newest requests instead of sums.")
     ] = None,
@@ -285,10 +297,38 @@ def usage(
 ) -> None:
     """Show what was asked and what it cost."""
     from app.commands.usage import show
+    from app.commands.wanted import wanted
 
     if as_json and as_csv:
         raise CommandFailed("Choose one of --json and --csv.", exit_code=2)
-    show(_settings(), by=by, since=since, newest=rows, form="json" if as_json else "csv" if as_csv else "table")
+    of = wanted(since, until, key=key, model=model, backend=backend)
+    show(_settings(), of, by=by, newest=rows, form="json" if as_json else "csv" if as_csv else "table")
+
+
+@app.command()
+def export(
+    *,
+    form: Annotated[Literal["csv", "jsonl"], typer.Option(help="jsonl holds every backend that was asked.")] = "csv",
+    since: _Since = "30d",
+    until: _Until = None,
+    key: _OfKey = None,
+    model: _OfModel = None,
+    backend: _OfBackend = None,
+    out: Annotated[Path | None, typer.Option(help="The file, written anew; unset: stdout.")] = None,
+) -> None:
+    """Write out every request, newest first."""
+    from app.commands.export import export as run
+    from app.commands.wanted import wanted
+
+    run(_settings(), wanted(since, until, key=key, model=model, backend=backend), form=form, out=out)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the records to the form of this program, and say at which version they stand."""
+    from app.commands.migrate import migrate as run
+
+    run(_settings())
 
 
 if __name__ == "__main__":

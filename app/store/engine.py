@@ -126,11 +126,14 @@ def _postgres_engine(url: URL, role: _Role) -> Engine:
     )
 
 
-def prepare_place(place: Place, engine: Engine, *, tries: int = _WAL_TRIES) -> None:
+def prepare_place(place: Place, engine: Engine, *, tries: int = _WAL_TRIES) -> str | None:
     """Makes the file if there is none, for its owner only, and brings the tables to those of this program.
 
     Args:
         tries: how often, 20 ms apart, to ask for the lock of a file that another program holds.
+
+    Returns:
+        The version the tables stood at; `None`: there were none.
 
     Raises:
         StoreUnusable: it cannot be made, reached or read, is no database, is locked, or a newer program wrote it.
@@ -141,7 +144,7 @@ def prepare_place(place: Place, engine: Engine, *, tries: int = _WAL_TRIES) -> N
             os.close(os.open(place.file, os.O_RDWR | os.O_CREAT, 0o600))
             _switch_to_wal(place.file, tries)
         with engine.begin() as connection:
-            prepare(connection)
+            return prepare(connection)
     except OSError as error:
         raise StoreUnusable.at(place.file or Path(), error) from error
     except (sqlite3.DatabaseError, DatabaseError) as error:

@@ -13,9 +13,12 @@ _LOCK_ID = 7_881_026_190
 """Postgres' advisory lock of whoever migrates; any number nobody else uses."""
 
 
-def prepare(connection: Connection) -> None:
+def prepare(connection: Connection) -> str | None:
     """Brings a new or older database to the tables of this program. The caller begins and commits; on SQLite the write
     lock is already held, on Postgres a lock is taken here until the commit.
+
+    Returns:
+        The version it stood at; `None`: it was new.
 
     Raises:
         StoreUnusable: a newer program wrote it.
@@ -24,13 +27,14 @@ def prepare(connection: Connection) -> None:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
     version = _version(connection)
     if version == HEAD:
-        return
+        return version
     if version is not None and version > HEAD:
         raise StoreUnusable(
             f"{connection.engine.url.render_as_string()} was written by a newer version of tuwen (its format is "
             f"{version}, this program knows {HEAD}): start that version, or choose another database."
         )
     _upgrade(connection, version)
+    return version
 
 
 def _version(connection: Connection) -> str | None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
+from app.accounts.reports import Only
 from app.accounts.usage import NO_TARIFF
 from app.commands.errors import CommandFailed
-from app.commands.usage import since_time
+from app.commands.wanted import Wanted, wanted
 from tests.accounts.records import a_row, an_attempt
 
 Tuwen = Callable[..., Result]
@@ -135,6 +136,31 @@ def test_csv_of_rows_runs_no_formula(tuwen: Tuwen, booked: Booked) -> None:
     assert (row["model"], row["backend_request_id"], row["input_tokens"]) == ("'=cmd|calc", "", "1000")
 
 
+@pytest.mark.usefixtures("some_usage", "a_recipe")
+def test_usage_is_of_the_key_model_backend_and_period_that_were_asked_for(tuwen: Tuwen, booked: Booked) -> None:
+    booked(a_row(request_id="other", started_at=HOUR_AGO, key_id="key_2", model="qwen"))
+
+    def models(*words: str) -> dict[str, int]:
+        groups = json.loads(tuwen("usage", "--by", "model", "--json", *words).stdout)
+        return {group["model"]: group["requests"] for group in groups}
+
+    assert models("--key", "key_2") == {"qwen": 1}
+    assert models("--model", "own") == {"own": 2}
+    assert models("--backend", "ocr") == {"mixed": 1}
+    assert models("--since", "50d", "--until", "30d") == {"old": 1}
+    rows = json.loads(tuwen("usage", "--rows", "9", "--json", "--key", "key_2").stdout)
+    assert [row["request_id"] for row in rows] == ["other"]
+
+
+@pytest.mark.usefixtures("a_recipe")
+def test_usage_per_backend_counts_each_that_was_asked(tuwen: Tuwen) -> None:
+    groups = json.loads(tuwen("usage", "--by", "backend", "--json").stdout)
+    assert [(group["backend"], group["requests"], group["failed"]) for group in groups] == [
+        ("ocr", 1, 0),
+        ("qwen", 1, 1),
+    ]
+
+
 def test_usage_of_nothing_is_an_empty_table(tuwen: Tuwen, booked: Booked, data_dir: Path) -> None:
     booked()
     assert data_dir.exists()
@@ -150,15 +176,19 @@ NOW = datetime(2026, 11, 20, 12, 0).astimezone()
     ("text", "back"), [("12h", timedelta(hours=12)), ("7d", timedelta(days=7)), ("2w", timedelta(weeks=2))]
 )
 def test_span_reaches_back_from_now(text: str, back: timedelta) -> None:
-    assert since_time(text, NOW) == (NOW - back).timestamp()
+    assert wanted(text, text, now=NOW) == Wanted((NOW - back).timestamp(), Only(until=(NOW - back).timestamp()))
 
 
-def test_day_begins_at_local_midnight() -> None:
-    assert since_time("2026-11-01", NOW) == datetime(2026, 11, 1).astimezone().timestamp()
+def test_day_begins_at_local_midnight_and_ends_at_the_next() -> None:
+    of = wanted("2026-11-01", "2026-11-01", now=NOW)
+    assert of.since == datetime(2026, 11, 1).astimezone().timestamp()
+    assert of.only.until == datetime(2026, 11, 2).astimezone().timestamp()
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "7", "7y", "99999w", "2026-13-01", "0001-01-01"])
 def test_time_that_is_none_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(CommandFailed, match="write a span as 7d") as caught:
-        since_time(text, NOW)
+        wanted(text, None, now=NOW)
     assert caught.value.exit_code == 2
+    with pytest.raises(CommandFailed, match="--until"):
+        wanted("1d", text, now=NOW)
