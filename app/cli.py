@@ -324,6 +324,27 @@ def export(
 
 
 @app.command()
+def reconcile(
+    bill: Annotated[Path, typer.Argument(metavar="BILL.csv", help="As the cloud's console hands it out.")],
+    *,
+    backend: Annotated[str, typer.Option(metavar="NAME", help="Whose bill it is: one of 'tuwen backends'.")],
+    id_column: Annotated[str | None, typer.Option(help="Head of the request ids, where it is not found.")] = None,
+    amount_column: Annotated[str | None, typer.Option(help="Head of the amounts, in yuan.")] = None,
+    day_column: Annotated[str | None, typer.Option(help="Head of the days.")] = None,
+    since: Annotated[str | None, typer.Option(help="As of 'tuwen usage'; unset: the days of the bill.")] = None,
+    until: _Until = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all that differs.")] = False,
+) -> None:
+    """Compare a cloud's bill with what was booked, by its request ids, or by days."""
+    from app.accounts.bills import Columns
+    from app.commands.reconcile import reconcile as run
+    from app.commands.wanted import period
+
+    columns = Columns(id_column, amount_column, day_column)
+    run(_settings(), bill, backend, columns=columns, of=period(since, until), as_json=as_json)
+
+
+@app.command()
 def migrate() -> None:
     """Bring the records to the form of this program, and say at which version they stand."""
     from app.commands.migrate import migrate as run

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias, assert_never
 
 from app.accounts.interfaces import AttemptRow, LedgerRow, UsageGrouping, UsageSummary
+from app.accounts.reconcile import DIFFERENCES, Reconciliation
 from app.accounts.usage import is_unpriced
 from app.core.money import format_yuan
 
@@ -62,6 +63,18 @@ def csv_lines(rows: Iterable[Iterable[object]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([map(_cell, row) for row in rows])
     return text.getvalue()
+
+
+def reconciliation_record(result: Reconciliation) -> Record:
+    """What came of comparing a bill; drifts are those of the bill from the ledger."""
+    record = {name: getattr(result, name) for name in ("by", "lines", "matched", "rounded", "unpriced")}
+    sums = {name: getattr(result, name) for name in ("bill_micros", "booked_micros", "drift_micros")}
+    lists = {
+        name: [{**asdict(entry), "drift_micros": entry.drift_micros} for entry in getattr(result, name)]
+        for name in DIFFERENCES
+    }
+    doubled = [{"number": line.number, "name": line.request_id, "bill_micros": line.micros} for line in result.doubled]
+    return {**record, **sums, **lists, "doubled": doubled}
 
 
 def iso_time(at: float) -> str:

@@ -46,6 +46,19 @@ def wanted(
     return Wanted(start, Only(until=end, key_id=key, model=model, backend=backend))
 
 
+def period(since: str | None, until: str | None) -> tuple[float | None, float | None]:
+    """A period that need not be given, in Unix seconds.
+
+    Raises:
+        CommandFailed: a time is none.
+    """
+    now = datetime.now().astimezone()
+    return (
+        None if since is None else _read("--since", since, now, periods.start_of),
+        None if until is None else _read("--until", until, now, periods.end_of),
+    )
+
+
 def _read(option: str, text: str, now: datetime, read: Callable[[str, datetime], float]) -> float:
     try:
         return read(text, now)
