@@ -192,12 +192,12 @@ def _refusal(cursor: Cursor, order: HoldOrder) -> LedgerRow | HoldRefusal:
     if cursor.all(_HELD_BEFORE, (order.row.request_id, order.row.attempts[-1].number)):
         return order.row
     found = cursor.all(_BALANCE, (order.row.key_id,))
-    if not found:  # a key without a balance, as none of ours is: it has no bounds
+    balance, day = balance_of(found[0]) if found else Balance(order.row.key_id), order.row.day
+    span = balance.exhausted_span(day, order.micros) or balance.exhausted_span(day, order.row.hold_micros)
+    if span is None:  # a key that had no balance, as none of ours is: it has no bounds
         cursor.many(_NEW_BALANCE, [(order.row.key_id,)])
         return _decided(cursor, [order])[0]
-    balance = balance_of(found[0])
-    day = order.row.day
-    return HoldRefusal(balance.exhausted_span(day, order.micros) or "day", balance.left_micros(day) or 0)
+    return HoldRefusal(span, balance.left_micros(day) or 0)
 
 
 def settle(connection: Connection, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
