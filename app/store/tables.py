@@ -162,7 +162,8 @@ attempts = Table(
     sqlite_with_rowid=False,
 )
 
-# Answers kept for an Idempotency-Key. `request_id` is that of the request that made it; without a `body` it still runs.
+# Answers kept for an Idempotency-Key. `request_id` is that of the request that made it. Without a `body` it still runs;
+# an empty one says that it ended and its answer is not kept.
 answers = Table(
     "answers",
     metadata,
@@ -171,11 +172,19 @@ answers = Table(
     Column("body_digest", String, nullable=False),  # keyed, of the request's body
     Column("request_id", String, nullable=False),
     Column("until", Float, nullable=False),  # Unix time: forgotten from then on
-    Column("media_type", String, nullable=False, server_default=_NONE),
-    Column("body", LargeBinary),  # encrypted
+    Column("size_bytes", Integer, nullable=False, server_default=_ZERO),  # of the body
+    Column("body", LargeBinary),  # encrypted, its headers with it
+    Index("answers_until", "until"),
+    # holds all that adding up the bodies needs, and nothing that has none
+    Index(
+        "answers_size",
+        "until",
+        "size_bytes",
+        sqlite_where=text("size_bytes > 0"),
+        postgresql_where=text("size_bytes > 0"),
+    ),
     sqlite_with_rowid=False,
 )
-Index("answers_until", answers.c.until)
 
 # What is worth knowing of a request for a while and nobody is billed by: refusals, notices, what backends said. Dropped
 # by age; a lost row harms nobody.

@@ -98,11 +98,15 @@ def _beside_the_ledger() -> None:
         sa.Column("body_digest", sa.String, nullable=False),
         sa.Column("request_id", sa.String, nullable=False),
         sa.Column("until", sa.Float, nullable=False),
-        sa.Column("media_type", sa.String, nullable=False, server_default=_NONE),
+        sa.Column("size_bytes", sa.Integer, nullable=False, server_default=_ZERO),
         sa.Column("body", sa.LargeBinary),
         sqlite_with_rowid=False,
     )
     op.create_index("answers_until", "answers", ["until"])
+    with_body = sa.text("size_bytes > 0")
+    op.create_index(
+        "answers_size", "answers", ["until", "size_bytes"], sqlite_where=with_body, postgresql_where=with_body
+    )
     op.create_table(
         "details",
         sa.Column("request_id", sa.String, primary_key=True),
