@@ -28,6 +28,7 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
     errors.ModelNotFound: (404, "invalid_request_error"),
     errors.PathNotFound: (404, "invalid_request_error"),
     errors.MethodNotAllowed: (405, "invalid_request_error"),
+    errors.IdempotencyConflict: (409, "invalid_request_error"),
     errors.PayloadTooLarge: (413, "invalid_request_error"),
     errors.UnsupportedMediaType: (415, "invalid_request_error"),
     errors.RateLimited: (429, "rate_limit_error"),
@@ -88,11 +89,12 @@ def _row(error: type[errors.GatewayError]) -> tuple[int, str]:
 
 def _headers(error: errors.GatewayError) -> dict[str, str]:
     headers: dict[str, str] = {}
-    if isinstance(error, errors.RateLimited | errors.BackendBusy):
+    hopeless = isinstance(error, errors.IdempotencyConflict) and error.retry_after_s is None
+    if isinstance(error, errors.RateLimited | errors.BackendBusy | errors.IdempotencyConflict) and not hopeless:
         wait_s = min(max(error.retry_after_s or 1.0, 1.0), _LONGEST_RETRY_AFTER_S)
         headers["retry-after"] = str(math.ceil(wait_s))
         headers["retry-after-ms"] = str(math.ceil(wait_s) * 1000)
-    if isinstance(error, _HOPELESS) and not isinstance(error, errors.RecordsUnavailable):
+    if hopeless or (isinstance(error, _HOPELESS) and not isinstance(error, errors.RecordsUnavailable)):
         headers["x-should-retry"] = "false"
     if isinstance(error, errors.AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"

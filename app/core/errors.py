@@ -4,7 +4,7 @@
     ├─ RequestError(param)            the caller's to fix
     │   ├─ InvalidRequest 400 ─ ImageRejected 400 · UnsupportedFeature 400
     │   ├─ AuthenticationFailed 401 · PermissionDenied 403 · ModelNotFound 404 · MethodNotAllowed 405
-    │   ├─ PayloadTooLarge 413 · UnsupportedMediaType 415
+    │   ├─ IdempotencyConflict 409(retry_after_s) · PayloadTooLarge 413 · UnsupportedMediaType 415
     │   └─ RateLimited 429(retry_after_s) · QuotaExceeded 429
     ├─ BackendError(backend, backend_code, detail)      detail goes to logs only; ↻ another route may be tried
     │   ├─ BackendUnavailable 503 ↻ · BackendTimeout 504 ↻ · BackendBusy 429 ↻(retry_after_s)
@@ -105,6 +105,22 @@ class PathNotFound(RequestError):
     """Nothing is served at this path."""
 
     code = "not_found"
+
+
+class IdempotencyConflict(RequestError):
+    """Another request with this Idempotency-Key was, or is being, answered.
+
+    Args:
+        retry_after_s: when asking again makes sense; `None`: never.
+    """
+
+    code = "idempotency_conflict"
+
+    def __init__(
+        self, message: str, *, retry_after_s: float | None = 1.0, code: str | None = None, chinese: str = ""
+    ) -> None:
+        super().__init__(message, code=code, chinese=chinese)
+        self.retry_after_s = retry_after_s
 
 
 class PayloadTooLarge(RequestError):

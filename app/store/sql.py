@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Self
 
+from app.store.answers import SqlAnswers, change_answers
 from app.store.database import Database
 from app.store.details import SqlDetails, dropped, write_details
 from app.store.engine import DATABASE_NAME, Place
@@ -27,12 +28,21 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
 
     def __init__(self, database: Database, journal: Journal) -> None:
         # in the order in which they must be done where one commit holds several of a request
-        bulks = (hold, note, settle, write_details)
+        bulks = (change_answers, hold, note, settle, write_details)
         database.start(bulks, {settle: journal.keep, write_details: dropped})
         SqlLedger.__init__(self, database, journal)
         SqlKeys.__init__(self, database)
         SqlReports.__init__(self, database)
         self.details = SqlDetails(database)
+
+    def answers(self, secret: bytes, *, max_bytes: int) -> SqlAnswers:
+        """What is kept for an Idempotency-Key.
+
+        Args:
+            secret: the server's.
+            max_bytes: of all answers together.
+        """
+        return SqlAnswers(self._database, secret, max_bytes=max_bytes)
 
     @classmethod
     async def open(cls, place: Place | Path, *, journal_dir: Path | None = None) -> Self:
