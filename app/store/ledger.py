@@ -311,13 +311,11 @@ def _priced(cursor: Cursor, row: LedgerRow) -> LedgerRow:
 
 def _take_volume_back(cursor: Cursor, row: LedgerRow) -> None:
     """What expiring added to the month's volume: the row is priced anew."""
-    if any(map(has_tiers, row.attempts)):
-        for stored in _stored(cursor, [row.request_id]):
-            for attempt in stored.attempts:
-                tariff = tariff_of(attempt.tariff)
-                if tariff is not None and tariff.tiers:
-                    units = -volume_units(attempt, tariff)
-                    cursor.all(_ADD_VOLUME, (stored.key_id, attempt.model, stored.day[:7], units))
+    for stored in _stored(cursor, [row.request_id]):
+        for attempt in filter(has_tiers, stored.attempts):
+            tariff = tariff_of(attempt.tariff)
+            units = volume_units(attempt, tariff) if tariff is not None else 0
+            cursor.all(_ADD_VOLUME, (stored.key_id, attempt.model, stored.day[:7], -units))
 
 
 def _lock(cursor: Cursor, key_ids: Iterable[str]) -> None:
