@@ -53,6 +53,7 @@ class Meter:
 
     Attributes:
         faults: what went wrong with attempts, for operators.
+        booked: the row, once it is.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Meter:
         self.faults: list[Fault] = []
         self.queued_ms = 0.0
         self.usage = UsageReport()
+        self.booked: LedgerRow | None = None
         self.cost_micros: int | None = None
 
     def step(self, model: Model) -> None:
@@ -228,7 +230,7 @@ class Meter:
         paid = any(attempt.is_paid for attempt in self._attempts)
         row = self._row("settled" if paid else "released", self._outcome)
         self.usage = usage_of(row.attempts)
-        row = await self._ledger.settle(row)
+        self.booked = row = await self._ledger.settle(row)
         self.cost_micros = None if is_unpriced(row) else row.cost_micros
 
     def _row(self, state: RowState, outcome: Outcome, *, lease_until: float | None = None) -> LedgerRow:
