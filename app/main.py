@@ -18,6 +18,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import __version__
+from app.accounts.answers import ClaimDigests
 from app.accounts.details import NoDetails
 from app.accounts.interfaces import CallerSource, Ledger
 from app.accounts.keys import Authenticator
@@ -26,6 +27,7 @@ from app.api import errors, health, models
 from app.api.blobs import blob_routes
 from app.api.chat import ChatEndpoint
 from app.api.deps import CallerOf
+from app.api.idempotency import Idempotency
 from app.api.middleware import Edge
 from app.api.openapi import describe_chat
 from app.api.vendor import chatocr
@@ -77,6 +79,7 @@ class Services:
     authenticator: Authenticator
     door: CallerSource
     gateway: Gateway
+    idempotency: Idempotency
     copies: CopyReader | None = None
 
 
@@ -131,6 +134,8 @@ async def open_services(
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
         )
+        idempotency = _idempotency(settings, store, secret, clock)
+        await life.enter_async_context(_running(idempotency.keep()))
         authenticator = Authenticator(store, secret, clock=clock)
         yield Services(
             settings=settings,
@@ -140,8 +145,15 @@ async def open_services(
             authenticator=authenticator,
             door=OpenDoor() if settings.open_access else authenticator,
             gateway=gateway,
+            idempotency=idempotency,
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
+
+
+def _idempotency(settings: Settings, store: SqlStore, secret: bytes, clock: Clock) -> Idempotency:
+    answers = store.answers(secret, max_bytes=settings.answers_max_bytes)
+    max_bytes = min(settings.answer_max_bytes, settings.answers_max_bytes)
+    return Idempotency(answers, ClaimDigests(secret), clock, max_bytes=max_bytes)
 
 
 async def _hosting(settings: Settings, secret: bytes, clock: Clock, life: AsyncExitStack) -> Hosting:
@@ -303,6 +315,7 @@ def _mount(app: FastAPI, services: Services) -> None:
     chat = ChatEndpoint(
         gateway=services.gateway,
         authenticator=services.door,
+        idempotency=services.idempotency,
         clock=services.clock,
         heartbeat_s=settings.heartbeat_s,
         deadline_s=settings.deadline_s,

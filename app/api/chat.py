@@ -7,7 +7,7 @@ still get their own HTTP status, and no client waits for headers longer than tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from sse_starlette.event import ServerSentEvent
@@ -15,12 +15,14 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from app.accounts.interfaces import CallerSource
+from app.accounts.interfaces import Caller, CallerSource
 from app.api.body import CallerLeft, parse_body, read_body
 from app.api.convert import to_request
 from app.api.deps import header_map, presented_key
+from app.api.idempotency import HEADER as IDEMPOTENCY_KEY
+from app.api.idempotency import Idempotency
 from app.api.language import language_of
-from app.api.sse import ChunkEncoder, error_event
+from app.api.sse import DONE, ChunkEncoder, error_event
 from app.api.whole import completion
 from app.core.clock import Clock
 from app.core.errors import GatewayError, Language
@@ -47,6 +49,7 @@ class ChatEndpoint:
         *,
         gateway: Gateway,
         authenticator: CallerSource,
+        idempotency: Idempotency,
         clock: Clock,
         heartbeat_s: float,
         deadline_s: float,
@@ -55,6 +58,7 @@ class ChatEndpoint:
     ) -> None:
         self._gateway = gateway
         self._authenticator = authenticator
+        self._idempotency = idempotency
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._longest_stream_s = deadline_s + heartbeat_s
@@ -65,22 +69,39 @@ class ChatEndpoint:
         headers = header_map(scope["headers"])
         caller = await self._authenticator.caller(presented_key(headers))
         try:
-            request, include_usage = await self._request(receive, headers)
+            body = await read_body(receive, headers, self._max_body_bytes)
         except CallerLeft:
             return
-        stream = request.stream
         language = language_of(headers.get(b"accept-language", b"").decode("latin-1"))
+        if name := headers.get(IDEMPOTENCY_KEY):
+            turn = await self._idempotency.turn(name, body, caller.key_id, scope, ends_stream=_is_done)
+            if isinstance(turn, Response):
+                await turn(scope, receive, send)
+                return
+            tapped = turn.tapped(send)
+            answering = turn.run(self._answer(body, scope, receive, tapped, caller=caller, language=language))
+        else:
+            answering = self._answer(body, scope, receive, send, caller=caller, language=language)
+        del body  # its pictures: a long answer must not keep them
+        await answering
+
+    async def _answer(
+        self, body: bytes, scope: Scope, receive: Receive, send: Send, *, caller: Caller, language: Language
+    ) -> None:
+        request, include_usage = await self._request(body)
+        del body
+        stream = request.stream
         async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
             answer = _Answer(request.model, exchange, scope["tuwen.request_id"], int(self._clock.now()), language)
-            del request  # its pictures: a long answer must not keep them
+            del request
             if stream:
                 await self._stream(answer, include_usage, scope, receive, send)
             else:
                 await self._whole(answer, scope, receive, send)
 
-    async def _request(self, receive: Receive, headers: Mapping[bytes, bytes]) -> tuple[ChatRequest, bool]:
+    async def _request(self, data: bytes) -> tuple[ChatRequest, bool]:
         """The request, and whether the caller wants the usage chunk."""
-        body, unknown = await parse_body(await read_body(receive, headers, self._max_body_bytes))
+        body, unknown = await parse_body(data)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return to_request(body, unknown, max_images=self._max_images), include_usage
 
@@ -118,6 +139,11 @@ class _Stream(EventSourceResponse):
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
         """Sends without the library's scope for a time limit that we do not set: it is a seventh of a chunk's cost."""
         await send(message)
+
+
+def _is_done(piece: bytes) -> bool:
+    """Whether a stream ends here as a good one does; a model's own words cannot hold a line end."""
+    return piece.endswith(DONE)
 
 
 def _heartbeat() -> ServerSentEvent:
