@@ -1,272 +1,29 @@
-"""Builds the services and mounts the routes: the only module that knows every other."""
+"""Mounts the routes on the services: the web app."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-import structlog
 from fastapi import FastAPI
 from sse_starlette.sse import AppStatus
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from app import __version__
-from app.accounts.answers import ClaimDigests
-from app.accounts.details import NoDetails
-from app.accounts.interfaces import CallerSource, Ledger
-from app.accounts.keys import Authenticator
-from app.accounts.open_access import NoLedger, OpenDoor
-from app.api import errors, health, models
+from app.api import admin, billing, errors, health, models, usage
+from app.api import metrics as api_metrics
 from app.api.blobs import blob_routes
 from app.api.chat import ChatEndpoint
 from app.api.deps import CallerOf
-from app.api.idempotency import Idempotency
 from app.api.middleware import Edge
 from app.api.openapi import describe_chat
 from app.api.vendor import chatocr
 from app.api.vendor.baidu_auth import BaiduAuth
-from app.config.catalog import Catalog
-from app.config.catalog_file import CatalogFiles, load_catalog
-from app.config.environment import DOTENV, read_environment
-from app.config.errors import ConfigError
-from app.config.publishing import bucket_of, folder_of
-from app.config.reload import CatalogHolder
 from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
-from app.core.types import Call, HttpCall, LocalCall, WsCall
-from app.gateway.attempt import Clocks
-from app.gateway.books import Books
-from app.gateway.fitting import Fitting
-from app.gateway.pipeline import Gateway
-from app.media.blob_folder import FolderHosting
-from app.media.blob_objects import Bucket, ObjectHosting
-from app.media.blobs import CopyReader, Hosting, NoHosting, sweep_regularly
-from app.media.fetch import Fetcher
-from app.media.fit import PictureFitter
-from app.media.image import PictureBounds
-from app.media.source import Sources
-from app.store.engine import Place
-from app.store.secret import server_secret
-from app.store.sql import SqlStore
-from app.transports.base import Transport
-from app.transports.http import HttpTransport
-from app.transports.local import LocalTransport
-from app.transports.websocket import WsTransport
-
-T = TypeVar("T")
-_log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """What a running gateway is made of.
-
-    Args:
-        door: lets callers in; the authenticator, unless nobody needs a key.
-    """
-
-    settings: Settings
-    clock: Clock
-    catalogs: CatalogHolder
-    store: SqlStore
-    authenticator: Authenticator
-    door: CallerSource
-    gateway: Gateway
-    idempotency: Idempotency
-    copies: CopyReader | None = None
-
-
-def _as_is(value: T) -> T:
-    return value
-
-
-@asynccontextmanager
-async def open_services(
-    settings: Settings,
-    clock: Clock,
-    *,
-    catalog_view: Callable[[Catalog], Catalog] = _as_is,
-    transport_view: Callable[[Transport], Transport] = _as_is,
-) -> AsyncIterator[Services]:
-    """Builds the services; leaving the block ends them, the last opened first.
-
-    Args:
-        catalog_view: what of each catalogue read is used; may raise `ConfigError`.
-        transport_view: wraps each transport, to watch what passes.
-
-    Raises:
-        ConfigError: the catalogue is wrong.
-        StoreUnusable: the ledger cannot be opened.
-    """
-    async with AsyncExitStack() as life:
-        catalogs = _catalogs(settings, catalog_view)
-        await life.enter_async_context(_running(catalogs.watch()))
-        place = Place.of(settings.data_dir, settings.database_address)
-        store = await SqlStore.open(place, journal_dir=settings.data_dir)
-        life.push_async_callback(store.aclose)
-        ledger: Ledger = NoLedger() if settings.open_access else store
-        books = Books(ledger, clock)
-        await life.enter_async_context(_running(books.keep()))
-        configured = settings.secret.get_secret_value() if settings.secret else None
-        secret = server_secret(settings.data_dir, configured)
-        fetcher = Fetcher(
-            allow=settings.fetch_allow,
-            resolver=settings.fetch_resolver,
-            max_bytes=settings.max_image_bytes,
-            timeout_s=settings.fetch_timeout_s,
-        )
-        life.push_async_callback(fetcher.aclose)
-        hosting = await _hosting(settings, secret, clock, life)
-        gateway = Gateway(
-            catalogs=catalogs,
-            fitting=Fitting(_fitter(settings, fetcher), hosting),
-            transports=_transports(settings, life, transport_view),
-            ledger=ledger,
-            books=books,
-            details=NoDetails() if settings.open_access else store.details,
-            clock=clock,
-            clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
-        )
-        idempotency = _idempotency(settings, store, secret, clock)
-        await life.enter_async_context(_running(idempotency.keep()))
-        authenticator = Authenticator(store, secret, clock=clock)
-        yield Services(
-            settings=settings,
-            clock=clock,
-            catalogs=catalogs,
-            store=store,
-            authenticator=authenticator,
-            door=OpenDoor() if settings.open_access else authenticator,
-            gateway=gateway,
-            idempotency=idempotency,
-            copies=hosting if isinstance(hosting, FolderHosting) else None,
-        )
-
-
-def _idempotency(settings: Settings, store: SqlStore, secret: bytes, clock: Clock) -> Idempotency:
-    answers = store.answers(secret, max_bytes=settings.answers_max_bytes)
-    max_bytes = min(settings.answer_max_bytes, settings.answers_max_bytes)
-    return Idempotency(answers, ClaimDigests(secret), clock, max_bytes=max_bytes)
-
-
-async def _hosting(settings: Settings, secret: bytes, clock: Clock, life: AsyncExitStack) -> Hosting:
-    ttl_s = settings.blob_ttl_s
-    hosting: FolderHosting | ObjectHosting
-    if (bucket := _bucket(settings)) is not None:
-        hosting = ObjectHosting(bucket, clock=clock, ttl_s=ttl_s)
-        life.push_async_callback(hosting.aclose)
-    elif (folder := _copies_folder(settings)) is not None and settings.public_url is not None:
-        url, max_bytes = settings.public_url, settings.blob_max_bytes
-        hosting = FolderHosting(folder, public_url=url, secret=secret, clock=clock, ttl_s=ttl_s, max_bytes=max_bytes)
-        await hosting.sweep()  # what a crash left
-    else:
-        return NoHosting()
-    await life.enter_async_context(_running(sweep_regularly(hosting.sweep, ttl_s=ttl_s)))
-    return hosting
-
-
-def _bucket(settings: Settings) -> Bucket | None:
-    name, key = bucket_of(settings.blob_store), settings.blob_secret_access_key
-    if name is None or key is None:
-        return None
-    return Bucket(
-        name=name.bucket,
-        prefix=name.prefix,
-        endpoint=settings.blob_endpoint,
-        region=settings.blob_region or "us-east-1",
-        access_key_id=settings.blob_access_key_id or "",
-        secret_access_key=key.get_secret_value(),
-        virtual_host=settings.blob_virtual_host,
-    )
-
-
-def _copies_folder(settings: Settings) -> Path | None:
-    """The folder of published pictures, made if it is not there.
-
-    Raises:
-        ConfigError: it cannot be made or written.
-    """
-    folder = folder_of(settings, settings.data_dir)
-    if folder is None:
-        return None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder.mkdir(exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise ConfigError(f"TUWEN_BLOB_STORE: {folder} cannot be used: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ConfigError(f"TUWEN_BLOB_STORE: {folder} cannot be written to")
-    return folder
-
-
-def _tell_where_copies_lie(settings: Settings, folder: Path | None) -> None:
-    if folder is None or (settings.blob_store and settings.secret):
-        return
-    shared = "the same TUWEN_SECRET" if settings.blob_store else "a shared TUWEN_BLOB_STORE and the same TUWEN_SECRET"
-    _log.info(
-        f"published pictures lie in {folder}; gateways on other machines that serve under the same TUWEN_PUBLIC_URL "
-        f"need {shared}"
-    )
-
-
-def _transports(
-    settings: Settings, life: AsyncExitStack, view: Callable[[Transport], Transport]
-) -> Mapping[type[Call], Transport]:
-    event_bytes, body_bytes = settings.max_upstream_event_bytes, settings.max_upstream_body_bytes
-    http = HttpTransport(max_event_bytes=event_bytes, max_body_bytes=body_bytes)
-    life.push_async_callback(http.aclose)
-    websocket = WsTransport(max_event_bytes=event_bytes, max_body_bytes=body_bytes)
-    life.push_async_callback(websocket.aclose)
-    local = LocalTransport(
-        ocr_queue=settings.ocr_queue, ocr_threads=settings.ocr_threads, ocr_idle_s=settings.ocr_idle_s
-    )
-    life.push_async_callback(local.aclose)
-    return {HttpCall: view(http), WsCall: view(websocket), LocalCall: view(local)}
-
-
-def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> CatalogHolder:
-    def taken(catalog: Catalog) -> None:
-        _log.info("models reloaded", models=len(catalog.listed()))
-
-    def refused(reason: str) -> None:
-        _log.error("models not reloaded, the old ones stay in use", reason=reason.replace("\n", "; "))
-
-    files = CatalogFiles.of(settings.models_file)
-    return CatalogHolder(
-        lambda: view(load_catalog(files, read_environment())),
-        files=(files.built_in, files.operator, DOTENV),
-        on_reload=taken,
-        on_refused=refused,
-    )
-
-
-def _fitter(settings: Settings, fetcher: Fetcher) -> PictureFitter:
-    bounds = PictureBounds(
-        max_image_bytes=settings.max_image_bytes,
-        max_pixels=settings.max_image_pixels,
-        max_side_px=settings.max_image_side_px,
-    )
-    sources = Sources(fetcher, max_bytes=settings.max_image_bytes)
-    return PictureFitter(sources, bounds, cache_bytes=settings.image_cache_bytes)
-
-
-@asynccontextmanager
-async def _running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Work in the background for as long as the block lasts."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+from app.services import Services, copies_folder, open_services, tell_where_copies_lie
 
 
 class _TuwenApp(FastAPI):
@@ -287,13 +44,13 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
     """
     chosen = settings or load_settings()
     ticking = clock or Clock()
-    folder = _copies_folder(chosen)
+    folder = copies_folder(chosen)
     AppStatus.enable_automatic_graceful_drain = False  # streams end when they end, not at SIGTERM
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_services(chosen, ticking) as services:
-            _tell_where_copies_lie(chosen, folder)
+            tell_where_copies_lie(chosen, folder)
             _mount(app, services)
             yield
 
@@ -327,8 +84,27 @@ def _mount(app: FastAPI, services: Services) -> None:
     app.router.routes.extend(_baidu_routes(services))
     app.include_router(models.router(services.catalogs, CallerOf(services.door)))
     app.include_router(health.router())
+    _mount_accounts(app, services)
     if services.copies is not None:
         app.router.routes.extend(blob_routes(services.copies, urlsplit(settings.public_url or "").path))
+
+
+def _mount_accounts(app: FastAPI, services: Services) -> None:
+    """What tells of keys, money and usage. Administrators need their key even where nobody else needs one."""
+    store, clock, door = services.store, services.clock, CallerOf(services.door)
+    app.include_router(usage.router(store, door, clock))
+    app.include_router(billing.router(store, door))
+    app.include_router(api_metrics.router(services.metrics, CallerOf(services.authenticator)))
+    app.include_router(
+        admin.router(
+            store,
+            details=store.details,
+            mint=services.mint,
+            caller_of=CallerOf(services.authenticator),
+            clock=clock,
+            max_body_bytes=services.settings.max_body_bytes,
+        )
+    )
 
 
 def _baidu_routes(services: Services) -> list[BaseRoute]:

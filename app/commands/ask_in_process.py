@@ -22,8 +22,8 @@ from app.core.clock import Clock
 from app.core.errors import GatewayError
 from app.core.events import AnswerFold, TextDelta
 from app.core.types import ChatRequest, ImagePart, ImageSource, Message, TextPart
-from app.main import Services, open_services
 from app.observe.logs import configure_logging
+from app.services import Services, open_services
 from app.store.errors import StoreUnusable
 from app.transports.base import Transport
 

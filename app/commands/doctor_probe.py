@@ -19,8 +19,8 @@ from app.core.clock import Clock
 from app.core.errors import BackendError, GatewayError
 from app.core.events import AnswerFold
 from app.core.types import ChatRequest, ImagePart, ImageSource, Message, Part, TextPart
-from app.main import Services, open_services
 from app.observe.logs import redact
+from app.services import Services, open_services
 from app.store.errors import StoreUnusable
 
 _CALLER = Caller(key_id="local", name="tuwen doctor", admin=False)

@@ -189,6 +189,11 @@ class Meter:
         self.attempt_failed(error)
 
     @property
+    def model_id(self) -> str:
+        """Of the catalogue, whichever alias the caller used."""
+        return self._model.id
+
+    @property
     def finished(self) -> bool:
         """Whether the answer is whole."""
         return self._outcome == "finished"

@@ -8,15 +8,21 @@ which is at most `RENEW_S` old.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from app.accounts.details import Details
 from app.accounts.interfaces import Ledger, LedgerRow
 from app.core.clock import Clock
 from app.core.errors import RecordsUnavailable
+from app.observe.metrics import Metrics
 
 RENEW_S = 5.0
+_FORGET_S = 600.0
+_DAY_S = 86_400.0
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +53,11 @@ class Books:
         self._renew_s = renew_s
         self._open: set[OpenRequest] = set()
         self._away = False
+
+    @property
+    def open_count(self) -> int:
+        """Requests under way."""
+        return len(self._open)
 
     def opened(self, request: OpenRequest) -> None:
         """A request began."""
@@ -80,3 +91,29 @@ class Books:
             _log.info("rows booked that had waited in the journal", rows=replayed)
         if expired := await self._ledger.expire(self._clock.now()):
             _log.warning("rows closed whose gateway died", rows=expired)
+
+
+@dataclass(frozen=True, slots=True)
+class Bookkeeping:
+    """All that is told of a request.
+
+    Args:
+        ledger: what it cost.
+        books: that it is open.
+        details: what went wrong, for a while.
+        metrics: that it was.
+    """
+
+    ledger: Ledger
+    books: Books
+    details: Details
+    metrics: Metrics
+
+
+async def forget_details(details: Details, clock: Clock, *, days: int) -> None:
+    """Drops details by their age, now and then; runs until cancelled."""
+    while True:
+        with suppress(RecordsUnavailable):
+            while await details.forget(clock.now() - days * _DAY_S):
+                await asyncio.sleep(0)
+        await asyncio.sleep(_FORGET_S)

@@ -7,8 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
-from app.accounts.details import Details
-from app.accounts.interfaces import Caller, Ledger
+from app.accounts.interfaces import Caller
 from app.config.catalog import Model
 from app.config.reload import CatalogHolder
 from app.core.clock import Clock
@@ -17,7 +16,7 @@ from app.core.events import Event, UsageReport
 from app.core.types import Call, ChatRequest
 from app.gateway.accounting import Meter
 from app.gateway.attempt import Attempts, Clocks
-from app.gateway.books import Books
+from app.gateway.books import Bookkeeping
 from app.gateway.compose import Composed
 from app.gateway.fitting import Fitting
 from app.gateway.routing import candidates, find_model
@@ -68,18 +67,14 @@ class Gateway:
         catalogs: CatalogHolder,
         fitting: Fitting,
         transports: Mapping[type[Call], Transport],
-        ledger: Ledger,
-        books: Books,
-        details: Details,
+        bookkeeping: Bookkeeping,
         clock: Clock,
         clocks: Clocks,
     ) -> None:
         self._catalogs = catalogs
         self._fitting = fitting
         self._transports = transports
-        self._ledger = ledger
-        self._books = books
-        self._details = details
+        self._bookkeeping = bookkeeping
         self._clock = clock
         self._clocks = clocks
 
@@ -91,9 +86,10 @@ class Gateway:
             RequestError: nothing here can serve it; no backend was asked.
         """
         model = find_model(self._catalogs.current, request.model)
+        kept = self._bookkeeping
         meter = Meter(
-            self._ledger,
-            self._books,
+            kept.ledger,
+            kept.books,
             self._clock,
             request_id=request_id,
             caller=caller,
@@ -109,8 +105,18 @@ class Gateway:
                 async with aclosing(_metered(answering, meter)) as batches:
                     yield Exchange(batches, notices, meter)
         finally:
-            if (detail := meter.detail(notices)) is not None:
-                self._details.add(detail)
+            self._tell(meter, notices)
+
+    def _tell(self, meter: Meter, notices: Sequence[str]) -> None:
+        """What operators see of a request that has ended."""
+        row = meter.booked
+        if row is None:
+            self._bookkeeping.metrics.ended(meter.model_id, "refused")
+        else:
+            used = {"input_tokens": row.input_tokens, "output_tokens": row.output_tokens}
+            self._bookkeeping.metrics.ended(row.model, row.outcome, cost_micros=row.cost_micros, **used)
+        if (detail := meter.detail(notices)) is not None:
+            self._bookkeeping.details.add(detail)
 
     def _answering(self, model: Model, request: ChatRequest, meter: Meter, request_id: str) -> Attempts | Composed:
         asking = partial(
