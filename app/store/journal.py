@@ -39,9 +39,13 @@ class Journal:
         """Keeps a row, durably; the row, as booked as it can be. Where not even that works it goes to the log."""
         try:
             with _appending(self._path) as file:
-                file.write(json.dumps(asdict(row), separators=(",", ":")) + "\n")
+                is_new = file.tell() == 0
+                # begun on a line of its own: one that was torn before it must not spoil it
+                file.write("\n" + json.dumps(asdict(row), separators=(",", ":")) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
+            if is_new:
+                _sync_folder(self._folder)
         except OSError as error:
             _log.critical("this row is not in the ledger: %s", json.dumps(asdict(row)), exc_info=error)
             return RecordsUnavailable(detail=str(cause))
@@ -74,9 +78,9 @@ class Journal:
 
 def _rows_of(file: Path) -> list[LedgerRow]:
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8", errors="replace") as lines:
             _lock(lines)  # who was adding has ended
-            return [_row(line) for line in lines if line.endswith("\n")]  # a torn line was never acknowledged
+            return [row for line in lines if line.endswith("\n") and (row := _row(line)) is not None]
     except FileNotFoundError:
         return []
 
@@ -89,9 +93,26 @@ def _appending(path: Path) -> Iterator[IO[str]]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         with os.fdopen(descriptor, "a", encoding="utf-8") as file:
             _lock(file)
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
+            if _lies_at(file, path):
                 yield file
                 return
+
+
+def _lies_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the name of a new file as durable as what is in it."""
+    with suppress(PermissionError):  # Windows opens no folders, and needs none of this
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _lock(file: IO[str]) -> None:
@@ -102,7 +123,14 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _row(line: str) -> LedgerRow:
-    fields = json.loads(line)
-    attempts = tuple(AttemptRow(**attempt) for attempt in fields.pop("attempts"))
-    return LedgerRow(**fields, attempts=attempts)
+def _row(line: str) -> LedgerRow | None:
+    """The row of a line; `None` where there is none. One that was torn was never acknowledged."""
+    if line.isspace():
+        return None
+    try:
+        fields = json.loads(line)
+        attempts = tuple(AttemptRow(**attempt) for attempt in fields.pop("attempts"))
+        return LedgerRow(**fields, attempts=attempts)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        _log.critical("this line of the journal is no row, and not in the ledger: %s", line.strip(), exc_info=error)
+        return None

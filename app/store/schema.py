@@ -60,3 +60,5 @@ def _upgrade(connection: Connection, version: str | None) -> None:
     if version is not None:
         command.stamp(config, version)
     command.upgrade(config, HEAD)
+    if connection.dialect.name == "sqlite":  # programs of before alembic look here, and refuse what is newer
+        connection.exec_driver_sql(f"PRAGMA user_version = {int(HEAD)}")
