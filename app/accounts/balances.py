@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from app.core.errors import InvalidRequest
+
 BudgetSpan: TypeAlias = Literal["total", "day", "month"]
 
 
@@ -118,3 +120,18 @@ class Balances(Protocol):
     async def top_ups(self, key_id: str) -> list[TopUp]:
         """What was credited to a key, oldest first."""
         ...
+
+
+async def credit_once(balances: Balances, credit: TopUp) -> Balance | None:
+    """Credits a key, and gives where it stands then; a credit that was made before changes nothing. `None` if there is
+    no such key.
+
+    Raises:
+        InvalidRequest: another credit has its id.
+    """
+    balance = await balances.top_up(credit)
+    if balance is not None:
+        made = next((each for each in await balances.top_ups(credit.key_id) if each.id == credit.id), None)
+        if made is None or made.micros != credit.micros:
+            raise InvalidRequest("Another top-up has this `id`; nothing was credited. Choose another.", param="id")
+    return balance

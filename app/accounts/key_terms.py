@@ -117,6 +117,17 @@ def read_note(text: str) -> str:
     return text
 
 
+def read_top_up_id(text: str) -> str:
+    """The id of a top-up.
+
+    Raises:
+        InvalidRequest: it is empty, too long, or holds characters that cannot be printed.
+    """
+    if not text or len(text) > _NAME_MAX_CHARS or not text.isprintable():
+        raise InvalidRequest(f"A top-up's `id` has 1 to {_NAME_MAX_CHARS} printable characters.", param="id")
+    return text
+
+
 def read_name(text: str) -> str:
     """The name of a key.
 
@@ -136,12 +147,12 @@ def _owner(text: str | None) -> str:
     return owner
 
 
-def _models(names: Sequence[str] | None) -> tuple[str, ...]:
+def _models(names: Sequence[str] | None, param: str = "models") -> tuple[str, ...]:
     for name in names or ():
         if not name or len(name) > _MODEL_MAX_CHARS or not name.isprintable() or "*" in name[:-1]:
-            words = f"`models` holds ids of models, or beginnings of ids that end in `*`; {shown(name)!r} is neither."
-            raise InvalidRequest(words, param="models")
-    return _few(names, "models")
+            words = f"`{param}` holds ids of models, or beginnings of ids that end in `*`; {shown(name)!r} is neither."
+            raise InvalidRequest(words, param=param)
+    return _few(names, param)
 
 
 def _tags(words: Sequence[str] | None) -> tuple[str, ...]:
@@ -160,7 +171,7 @@ def _few(entries: Sequence[str] | None, param: str) -> tuple[str, ...]:
 
 def _model_limits(written: Mapping[str, Mapping[str, Any]] | None) -> dict[str, Limits]:
     """By id of the model; a model none of whose bounds is left is left out."""
-    _models(tuple(written or ()))
+    _models(tuple(written or ()), "model_limits")
     found: dict[str, Limits] = {}
     for model, bounds in (written or {}).items():
         for name in bounds:

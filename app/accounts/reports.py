@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from app.accounts.interfaces import LedgerRow, UsageGrouping, UsageSummary
+from app.accounts.balances import Balances
+from app.accounts.interfaces import KeyStore, LedgerRow, UsageGrouping, UsageSummary
 
 _PAGE_ROWS = 500
 
@@ -106,7 +107,13 @@ class Reports(Protocol):
         ...
 
 
-async def all_rows(reports: Reports, *, since: float, only: Only = EVERYTHING) -> AsyncIterator[Sequence[LedgerRow]]:
+class Records(KeyStore, Balances, Reports, Protocol):
+    """All that an administrator sees and changes."""
+
+
+async def all_rows(
+    reports: Reports, *, since: float, only: Only = EVERYTHING
+) -> AsyncGenerator[Sequence[LedgerRow], None]:
     """All rows from `since` (Unix seconds) on, newest first, a page at a time."""
     page = await reports.rows(since=since, limit=_PAGE_ROWS, only=only)
     while page:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from starlette.requests import Request
 
 from app.accounts.interfaces import Caller, CallerSource
+from app.core.errors import PermissionDenied
 
 _KEY_HEADERS = (b"x-api-key", b"api-key")
 
@@ -43,3 +44,26 @@ class CallerOf:
             AuthenticationFailed: no key, or not one of ours.
         """
         return await self._authenticator.caller(presented_key(header_map(request.scope["headers"])))
+
+
+class AdminOf:
+    """The dependency of every route for administrators."""
+
+    def __init__(self, caller_of: CallerOf) -> None:
+        self._caller_of = caller_of
+
+    async def __call__(self, request: Request) -> Caller:
+        """The administrator.
+
+        Raises:
+            AuthenticationFailed: no key, or not one of ours.
+            PermissionDenied: the key is no administrator's.
+        """
+        caller = await self._caller_of(request)
+        if not caller.admin:
+            raise PermissionDenied(
+                "This key may not administer the gateway; present an admin key, as 'tuwen keys create NAME --admin' "
+                "makes one.",
+                chinese="此密钥没有管理权限；请使用由“tuwen keys create NAME --admin”创建的管理密钥。",
+            )
+        return caller

@@ -132,6 +132,8 @@ def install(app: FastAPI) -> None:
         if not isinstance(error, RequestValidationError):  # pragma: no cover - registered for this class only
             raise error
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            return error_response(errors.InvalidRequest("The request body is not valid JSON."))
         param = ".".join(str(step) for step in first["loc"][1:]) or None
         return error_response(errors.InvalidRequest(f"Invalid value for {param}: {first['msg']}.", param=param))
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Request
 
+from app.accounts.interfaces import Caller
 from app.api.deps import CallerOf
 from app.config.catalog import Model
 from app.config.reload import CatalogHolder
+from app.core.errors import ModelNotFound, shown
 from app.gateway.routing import find_model
 
 
@@ -45,17 +47,27 @@ def model_object(model: Model) -> dict[str, Any]:
 
 
 def router(catalogs: CatalogHolder, caller_of: CallerOf) -> APIRouter:
-    """The routes, for callers with a key."""
-    routes = APIRouter(prefix="/v1", dependencies=[Depends(caller_of)], tags=["models"])
+    """The routes, for callers with a key. Each is shown the models that its key is for."""
+    routes = APIRouter(prefix="/v1", tags=["models"])
+
+    def is_for(caller: Caller, model_id: str) -> bool:
+        found = catalogs.current.find(model_id)
+        return caller.may_ask(model_id, *([] if found is None else [found.id]))
 
     @routes.head("/models", include_in_schema=False)
     @routes.get("/models", summary="List the models that can be asked")
-    async def list_models() -> dict[str, Any]:
-        return {"object": "list", "data": [model_object(model) for model in catalogs.current.listed()]}
+    async def list_models(request: Request) -> dict[str, Any]:
+        caller = await caller_of(request)
+        visible = [model for model in catalogs.current.listed() if is_for(caller, model.id)]
+        return {"object": "list", "data": [model_object(model) for model in visible]}
 
     @routes.head("/models/{model_id:path}", include_in_schema=False)
     @routes.get("/models/{model_id:path}", summary="Describe one model")
-    async def show_model(model_id: str) -> dict[str, Any]:
-        return model_object(replace(find_model(catalogs.current, model_id), id=model_id))
+    async def show_model(request: Request, model_id: str) -> dict[str, Any]:
+        caller = await caller_of(request)
+        model = find_model(catalogs.current, model_id)
+        if not is_for(caller, model_id):
+            raise ModelNotFound(f"This key is not for the model `{shown(model_id)}`.", param="model")
+        return model_object(replace(model, id=model_id))
 
     return routes

@@ -10,9 +10,9 @@ from typing import Any
 
 import typer
 
-from app.accounts.balances import Balance, TopUp
+from app.accounts.balances import Balance, TopUp, credit_once
 from app.accounts.interfaces import HeldKey, KeyRecord
-from app.accounts.key_terms import read_credit, read_note, read_terms
+from app.accounts.key_terms import read_credit, read_note, read_terms, read_top_up_id
 from app.commands.errors import CommandFailed
 from app.commands.key_options import written_terms
 from app.commands.records import key_mint, open_store, vendor_keys
@@ -165,14 +165,15 @@ def top_up(settings: Settings, key_id: str, amount: str, *, note: str, credit_id
 
     Raises:
         CommandFailed: there is no such key.
-        InvalidRequest: the amount or the note is none.
+        InvalidRequest: the amount or the note is none, or another top-up has the id.
     """
     micros = read_credit(amount)
-    credit = TopUp(credit_id or f"top_{secrets.token_hex(8)}", key_id, time.time(), micros, read_note(note))
+    name = f"top_{secrets.token_hex(16)}" if credit_id is None else read_top_up_id(credit_id)
+    credit = TopUp(name, key_id, time.time(), micros, read_note(note))
 
     async def credit_it() -> Balance | None:
         async with open_store(settings, create=False) as store:
-            return await store.top_up(credit)
+            return await credit_once(store, credit)
 
     balance = asyncio.run(credit_it())
     if balance is None:

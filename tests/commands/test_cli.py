@@ -32,7 +32,7 @@ def assert_failed(result: Result, exit_code: int, *words: str) -> None:
         ("keys create", ("Missing argument", "tuwen keys create --help")),
         ("keys", ()),
         ("serve --port red", ("--port", "integer")),
-        ("usage --by moon", ("'--by': 'moon' is not one of 'day', 'model', 'key'. See",)),
+        ("usage --by moon", ("'--by': 'moon' is not one of 'day', 'model', 'key', 'backend'. See",)),
         ("paint", ("No such command 'paint'. See",)),
         ("aks", ("Did you mean 'ask'? See 'tuwen --help'.",)),
         ("usage --json --csv", ("Choose one",)),
