@@ -13,6 +13,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.core.errors import RecordsUnavailable
 from app.store.engine import READERS, Place, engine_of, prepare_place
+from app.store.errors import StoreUnusable
 from app.store.writer import Bulk, GivenUp, GroupWriter
 
 _T = TypeVar("_T")
@@ -36,7 +37,11 @@ class Database:
             StoreUnusable: it cannot be made, reached or read, is no database, is locked, or a newer program wrote it.
         """
         writing = engine_of(place, "write")
-        await asyncio.to_thread(prepare_place, place, writing)
+        try:
+            await asyncio.to_thread(prepare_place, place, writing)
+        except StoreUnusable:
+            writing.dispose()
+            raise
         return cls(writing, engine_of(place, "read"))
 
     @property

@@ -1,4 +1,4 @@
-"""A second process on the same file, told by its arguments what to do. Run as `python -m tests.store.worker`."""
+"""A second process on the same database, told by its arguments what to do. Run as `python -m tests.store.worker`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,16 @@ import time
 from pathlib import Path
 
 from app.accounts.keys import KeyMint, first_key
+from app.store.engine import Place
 from app.store.secret import server_secret
 from app.store.sql import SqlStore
 from tests.accounts.records import a_row
+from tests.store.requests import ended, held, order
+
+
+def say(word: object) -> None:
+    sys.stdout.write(f"{word}\n")
+    sys.stdout.flush()
 
 
 async def settle_until_killed(store: SqlStore) -> None:
@@ -19,8 +26,7 @@ async def settle_until_killed(store: SqlStore) -> None:
     number = 0
     while True:
         await store.settle(a_row(request_id=f"r{number}"))
-        sys.stdout.write(f"r{number}\n")
-        sys.stdout.flush()
+        say(f"r{number}")
         number += 1
 
 
@@ -29,19 +35,63 @@ async def settle_many(store: SqlStore, name: str) -> None:
         await store.settle(a_row(request_id=f"{name}-{number}"))
 
 
-async def main(path: Path, task: str, name: str) -> None:
+async def hold_many(store: SqlStore, name: str) -> None:
+    """Says how many of 100 holds were granted."""
+    outcomes = await asyncio.gather(*(store.hold(order(f"{name}-{number}", 7)) for number in range(100)))
+    say(outcomes.count(None))
+
+
+async def serve_many(store: SqlStore, name: str) -> None:
+    """Requests of ten keys at the same time, each held, then settled. Says how long the slowest took, in seconds."""
+    slowest_s = 0.0
+
+    async def serve(number: int) -> None:
+        nonlocal slowest_s
+        for turn in range(30):
+            start_s = time.monotonic()
+            of_it = {"key_id": f"key_{(number * 7 + turn) % 10}"}
+            await store.hold(order(f"{name}-{number}-{turn}", 9, **of_it))
+            await store.settle(ended(held(f"{name}-{number}-{turn}", 9, **of_it), 4))
+            slowest_s = max(slowest_s, time.monotonic() - start_s)
+
+    await asyncio.gather(*map(serve, range(20)))
+    say(slowest_s)
+
+
+async def settle_for_ever(store: SqlStore, name: str) -> None:
+    """Books what is told on stdin, a request a line, whether the database is there or not; says so."""
+    for line in map(str.strip, sys.stdin):
+        await asyncio.gather(*(store.settle(ended(held(f"{name}-{line}-{at}", 9), 4)) for at in range(5)))
+        say(line)
+
+
+async def main(place: Place, task: str, name: str = "", journal_dir: str = "") -> None:
+    say("ready")
     sys.stdin.readline()  # so that all workers start at once
-    store = await SqlStore.open(path)
+    store = await SqlStore.open(place, journal_dir=Path(journal_dir) if journal_dir else None)
     match task:
         case "until-killed":
             await settle_until_killed(store)
-        case "many":
+        case "settle":
             await settle_many(store, name)
+        case "hold":
+            await hold_many(store, name)
+        case "serve":
+            await serve_many(store, name)
+        case "told":
+            say("open")
+            await settle_for_ever(store, name)
+        case "replay":
+            say(await store.replay())
         case "first-key":
-            mint = KeyMint(server_secret(path.parent, None), clock=time.time, random_bytes=os.urandom)
-            sys.stdout.write(f"{await first_key(store, mint)}\n")
+            mint = KeyMint(server_secret(Path(name), None), clock=time.time, random_bytes=os.urandom)
+            say(await first_key(store, mint))
     await store.aclose()
 
 
+def place_of(text: str) -> Place:
+    return Place.of(Path(), text) if text.startswith("postgres") else Place.of_file(Path(text))
+
+
 if __name__ == "__main__":
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    asyncio.run(main(place_of(sys.argv[1]), *sys.argv[2:]))
