@@ -94,6 +94,8 @@ def _headers(error: errors.GatewayError) -> dict[str, str]:
         wait_s = min(max(error.retry_after_s or 1.0, 1.0), _LONGEST_RETRY_AFTER_S)
         headers["retry-after"] = str(math.ceil(wait_s))
         headers["retry-after-ms"] = str(math.ceil(wait_s) * 1000)
+    if isinstance(error, errors.RateLimited):
+        headers |= error.rates
     if hopeless or (isinstance(error, _HOPELESS) and not isinstance(error, errors.RecordsUnavailable)):
         headers["x-should-retry"] = "false"
     if isinstance(error, errors.AuthenticationFailed):

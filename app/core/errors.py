@@ -18,6 +18,7 @@ Raised once, where the cause is known; mapped to HTTP once, in `app/api/errors.p
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 Language: TypeAlias = Literal["en", "zh"]
@@ -140,13 +141,23 @@ class RateLimited(RequestError):
 
     Args:
         retry_after_s: when asking again makes sense.
+        rates: how full the key's limits are, as `x-ratelimit-*` headers.
     """
 
     code = "rate_limit_exceeded"
 
-    def __init__(self, message: str, *, retry_after_s: float = 1.0, code: str | None = None, chinese: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_s: float = 1.0,
+        rates: Mapping[str, str] | None = None,
+        code: str | None = None,
+        chinese: str = "",
+    ) -> None:
         super().__init__(message, code=code, chinese=chinese)
         self.retry_after_s = retry_after_s
+        self.rates = rates or {}
 
 
 class QuotaExceeded(RequestError):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 
 from app.accounts.limits import LEASE_S, SPAN_S
 from app.core.clock import Clock
+from app.observe.metrics import Reading
 from app.store.redis_line import LineDown, RedisLine
 from app.store.redis_turns import RedisTurns
 from app.store.redis_windows import RedisWindows
@@ -46,6 +47,10 @@ class SharedLimits:
     def degraded(self) -> bool:
         """Whether limits are kept by this process alone, for its share."""
         return not self._line.is_up
+
+    def readings(self) -> Iterator[Reading]:
+        """The same, for whoever looks after the gateway."""
+        yield Reading("tuwen_limits_alone", "1 while limits are kept by this process alone.", int(self.degraded))
 
     async def keep(self) -> None:
         """Runs until cancelled."""
