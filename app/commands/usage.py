@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, assert_never
 
 import typer
 
@@ -47,6 +47,8 @@ def show(settings: Settings, wanted: Wanted, *, by: UsageGrouping, form: UsageFo
                 _print_json([row_record(row) for row in rows])
             case "csv":
                 typer.echo(export_head("csv") + export_lines("csv", rows), nl=False)
+            case _:  # pragma: no cover - the type checker proves it cannot be reached
+                assert_never(form)
         return
     groups = asyncio.run(_summary(settings, wanted, by))
     records = [summary_record(by, group) for group in groups]
@@ -58,6 +60,8 @@ def show(settings: Settings, wanted: Wanted, *, by: UsageGrouping, form: UsageFo
         case "csv":
             fields = summary_fields(by)
             typer.echo(csv_lines([fields, *([record[name] for name in fields] for record in records)]), nl=False)
+        case _:  # pragma: no cover - the type checker proves it cannot be reached
+            assert_never(form)
 
 
 def _print_json(records: Sequence[Record]) -> None:

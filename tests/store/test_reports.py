@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -15,13 +13,6 @@ from app.store.sql import SqlStore
 from tests.accounts.records import a_row, an_attempt
 
 NOON = 1_763_600_000.25
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[SqlStore]:
-    store = await SqlStore.open(tmp_path / "tuwen.db")
-    yield store
-    await store.aclose()
 
 
 @pytest.fixture
