@@ -113,7 +113,7 @@ class Meter:
         longest = longest_output_tokens(
             request.max_output_tokens, self._asked, route, prompt.tokens(self._asked.image_tokens)
         )
-        tally = Tally(self._asked, route, prompt, longest, self._clock.monotonic(), dispatched)
+        tally = Tally(self._asked, route, prompt, longest, self._stream, self._clock.monotonic(), dispatched)
         spent_micros = sum(row.cost_micros for row in self._rows(tally.start_s, open_=True))
         wanted_micros = max(0, spent_micros + tally.most_micros() - self._held_micros)
         self._attempts.append(tally)

@@ -26,6 +26,7 @@ class Tally:
 
     Args:
         longest_output_tokens: what its answer may take.
+        streamed: whether the answer comes delta by delta; of one that comes whole nothing can be counted.
         start_s, end_s: monotonic; `end_s` is `None` while it runs.
         dispatched: whether the backend was asked, and so may bill us.
         begun: whether it has said anything.
@@ -35,6 +36,7 @@ class Tally:
     route: Route
     prompt: Prompt
     longest_output_tokens: int
+    streamed: bool
     start_s: float
     dispatched: bool
     end_s: float | None = None
@@ -74,7 +76,7 @@ class Tally:
         image_count = len(self.prompt.pictures)
         if self.reported is not None:
             return replace(self.reported, image_count=self.reported.image_count or image_count)
-        output_tokens, source = _counted(self.output)
+        output_tokens, source = _counted(self.output, streamed=self.streamed)
         return UsageReport(
             input_tokens=self.prompt.tokens(self.model.image_tokens),
             output_tokens=output_tokens,
@@ -125,9 +127,9 @@ def longest_output_tokens(wish: int | None, model: Model, route: Route, prompt_t
     return min(known)
 
 
-def _counted(deltas: Sequence[str]) -> tuple[int, UsageSource]:
+def _counted(deltas: Sequence[str], *, streamed: bool) -> tuple[int, UsageSource]:
     """Tokens of what passed: one a delta where deltas are as short as tokens, else by the text's length."""
     by_length, count = text_tokens("".join(deltas)), sum(map(bool, deltas))
-    if by_length <= _LONGEST_TOKENS_PER_DELTA * count:
+    if streamed and by_length <= _LONGEST_TOKENS_PER_DELTA * count:
         return count, "counted"
     return by_length, "estimated"
