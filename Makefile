@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 SOURCES := app tests tools samples
 # as many test processes as cores, but four at most, for some load the OCR models; a file's tests stay together
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-# the vendors' own SDKs have a target, and a set-up, of their own
-SUITE := $(PYTEST) --ignore tests/vendors
+# the vendors' own SDKs, and the proofs about money with their servers, have targets of their own
+SUITE := $(PYTEST) --ignore tests/vendors --ignore tests/money
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
@@ -15,7 +15,7 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 VENDOR_SDKS := alibabacloud-contactcenterai20240603 alibabacloud-tea-openapi bce-python-sdk qianfan==0.4.12.3 \
 	spark_ai_python
 
-.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy vendors-test
+.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy vendors-test money-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -64,6 +64,10 @@ lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashe
 
 vendors-test: $(VENV)/.ready-vendors  ## every vendor beside its own SDK; a line per claim
 	@$(PYTEST) --quiet tests/vendors $(ARGS)
+
+money-test: $(VENV)/.ready-test  ## kills, races, outages; a line per proof; CHECKS=folder of black-box checks, TUWEN_KILLS=8: fewer
+	@tools/services.sh
+	@CHECKS="$(CHECKS)" $(PYTEST) --maxprocesses 2 --quiet tests/money $(ARGS)
 
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
 	@$(BIN)/python -m tests.bench.ocr_accuracy

@@ -64,7 +64,15 @@ class BookedBalance:
     held_micros: int
 
 
-_Row = TypeVar("_Row", BookedRequest, BookedAttempt, BookedBalance)
+@dataclass(frozen=True, slots=True)
+class BookedKey:
+    """A row of the table `keys`."""
+
+    id: str
+    revoked_at: float | None
+
+
+_Row = TypeVar("_Row", BookedRequest, BookedAttempt, BookedBalance, BookedKey)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +95,10 @@ class Records:
     def balances(self) -> dict[str, BookedBalance]:
         """Balances by key."""
         return {row.key_id: row for row in self._all("balances", BookedBalance)}
+
+    def revoked_at(self, key_id: str) -> float | None:
+        """When a key was revoked: Unix time in seconds."""
+        return {row.id: row.revoked_at for row in self._all("keys", BookedKey)}[key_id]
 
     def open_requests(self) -> list[BookedRequest]:
         """Those that hold money, or may."""

@@ -1,0 +1,83 @@
+"""Proofs about money, on real servers and real processes. Each ends in a line with its figures; `make money-test` shows
+them all."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.metered import Metered, metered
+from tests.support.services import postgres, postgres_url, redis, redis_url
+
+__all__ = ["postgres", "postgres_url", "redis", "redis_url"]
+
+Shown = Callable[..., None]
+
+# prices at which a mistake of one token can be seen
+TARIFF = '{ input_per_million = "1000.00", output_per_million = "50000.00" }'
+INPUT_MICROS, OUTPUT_MICROS = 1_000, 50_000
+
+
+def models_of(upstream: Metered, *, more: str = "", limits: str = "") -> str:
+    """A catalogue of whatever the metered upstream understands.
+
+    Args:
+        more: further sections. limits: of the backend, as a line of its section.
+    """
+    return f"""
+[backends.metered]
+kind = "openai"
+base_url = "{upstream.base_url}"
+{limits}
+
+[models."m-*"]
+routes = [{{ backend = "metered", model = "*" }}]
+max_output = 1000
+tariff = {TARIFF}
+{more}
+"""
+
+
+@pytest.fixture
+def shown(record_property: Callable[[str, object], None]) -> Shown:
+    """Notes what a test has shown: `shown("a claim", kills=30)`."""
+
+    def note(claim: str, **figures: int) -> None:
+        record_property("claim", json.dumps([claim, figures]))
+
+    return note
+
+
+@pytest.fixture
+def upstream() -> Iterator[Metered]:
+    with metered() as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def _quiet_machine(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test marked `alone` measures the machine: no other of these runs beside it, whichever process it is in."""
+    alone = request.node.get_closest_marker("alone") is not None
+    with (Path(tempfile.gettempdir()) / f"tuwen-money-test-{os.getuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "alone: measures the machine, so nothing else may run")
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    for report in terminalreporter.stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", ()):
+            if name == "claim" and report.when == "call":
+                claim, figures = json.loads(value)
+                words = ", ".join(f"{figure} {unit.replace('_', ' ')}" for unit, figure in figures.items())
+                terminalreporter.write_line(f"shown: {claim}: {words}")
