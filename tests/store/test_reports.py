@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
+from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 
 from app.accounts.interfaces import LedgerRow, UsageSummary
 from app.accounts.reports import AskedOnce, Mark, Only, all_rows
 from app.accounts.usage import NO_TARIFF
+from app.store.engine import READERS
 from app.store.sql import SqlStore
 from tests.accounts.records import a_row, an_attempt
 
@@ -104,3 +109,23 @@ async def test_days_of_old_rows_are_worked_out_in_local_time(store: SqlStore, mo
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+async def test_key_is_looked_up_though_many_reports_are_read(store: SqlStore) -> None:
+    reading, may_end = threading.Semaphore(0), threading.Event()
+
+    def wait(*told: Any) -> None:
+        if "GROUP BY" in told[2]:
+            reading.release()
+            may_end.wait(30)
+
+    event.listen(Engine, "before_cursor_execute", wait)
+    try:
+        summaries = [asyncio.create_task(store.summary("day", since=0)) for _ in range(2 * READERS)]
+        await asyncio.to_thread(reading.acquire)
+        assert await asyncio.wait_for(store.key_by_digest("none"), 10) is None
+        may_end.set()
+        await asyncio.gather(*summaries)
+    finally:
+        may_end.set()
+        event.remove(Engine, "before_cursor_execute", wait)
