@@ -40,7 +40,8 @@ def typeable_commands() -> Iterator[str]:
 
 def named_commands(paper: str) -> set[str]:
     known = sorted(typeable_commands(), key=len, reverse=True)
-    named = re.findall(r"\btuwen ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", "\n".join(re.findall(r"`([^`\n]+)`", text_of(paper))))
+    code = "\n".join(re.findall(r"`([^`\n]+)`", text_of(paper)))
+    named = re.findall(r"\btuwen ([a-z][a-z-]*(?: [a-z][a-z-]*)?)", code)
     return {next((name for name in known if f"{words} ".startswith(f"{name} ")), words) for words in named}
 
 

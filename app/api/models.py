@@ -52,7 +52,7 @@ def router(catalogs: CatalogHolder, caller_of: CallerOf) -> APIRouter:
 
     def is_for(caller: Caller, model_id: str) -> bool:
         found = catalogs.current.find(model_id)
-        return caller.may_ask(model_id, *([] if found is None else [found.id]))
+        return found is not None and caller.may_ask(model_id, found.id, *found.aliases)
 
     @routes.head("/models", include_in_schema=False)
     @routes.get("/models", summary="List the models that can be asked")
