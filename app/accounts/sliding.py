@@ -57,10 +57,13 @@ class SlidingWindow:
         Args:
             weight: one over the limit is several that pass one after the other.
         """
+        total = self.total(now_ms)
+        if total + weight <= limit:  # most do, and are not to pay for the rest
+            return 0
         if limit <= 0:
             return NEVER_MS
         spans = (weight - 1) // limit
-        excess = self.total(now_ms) + weight - spans * limit - limit
+        excess = total + weight - spans * limit - limit
         return spans * (self._span_ms + self._width_ms) + self._gone_in_ms(excess, now_ms)
 
     def reset_ms(self, now_ms: int) -> int:

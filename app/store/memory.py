@@ -60,11 +60,15 @@ class MemoryWindows(Windows):
     def enter_now(self, demand: Demand) -> Admitted | Refused:
         """As `enter`, which waits for nothing here."""
         now_ms = int(self._clock.monotonic() * 1000)
+        if len(self._held.windows) >= self._held.sweep_at:
+            self._sweep(now_ms)
         owner = demand.owner
-        kept = [self._window((owner, window.name), now_ms) for window in demand.windows]
+        kept: list[tuple[Window, SlidingWindow]] = []
         lacking: Window | Slots | None = None
         wait_ms = 0.0
-        for window, passed in zip(demand.windows, kept, strict=True):
+        for window in demand.windows:
+            passed = self._window((owner, window.name))
+            kept.append((window, passed))
             room_in_ms = passed.room_in_ms(window.taken, window.limit, now_ms)
             if room_in_ms > wait_ms:
                 lacking, wait_ms = window, room_in_ms
@@ -72,12 +76,12 @@ class MemoryWindows(Windows):
             if lacking is None and len(self._held.slots.get((owner, slots.name), ())) >= slots.limit:
                 lacking, wait_ms = slots, _SLOT_WAIT_MS
         if lacking is not None:
-            return Refused(lacking, retry_after_s(wait_ms), self._alone, _standings(demand, kept, now_ms))
+            return Refused(lacking, retry_after_s(wait_ms), self._alone, _standings(kept, now_ms))
         bucket = 0
-        for window, passed in zip(demand.windows, kept, strict=True):
+        for window, passed in kept:
             bucket = passed.add(window.taken, now_ms)
         lease = self._clock.nonce() if demand.slots else ""
-        admitted = Admitted(demand, lease, bucket, self._alone, _standings(demand, kept, now_ms))
+        admitted = Admitted(demand, lease, bucket, self._alone, _standings(kept, now_ms))
         self.adopt(admitted)
         return admitted
 
@@ -105,19 +109,20 @@ class MemoryWindows(Windows):
             if not leases:
                 self._held.slots.pop(name, None)
 
-    def _window(self, name: _Name, now_ms: int) -> SlidingWindow:
-        held = self._held
-        window = held.windows.get(name)
+    def _window(self, name: _Name) -> SlidingWindow:
+        window = self._held.windows.get(name)
         if window is None:
-            if len(held.windows) >= held.sweep_at:
-                held.windows = {name: each for name, each in held.windows.items() if each.total(now_ms)}
-                held.sweep_at = max(_WINDOWS_UNSWEPT, 2 * len(held.windows))
-            window = held.windows[name] = SlidingWindow(self._span_ms)
+            window = self._held.windows[name] = SlidingWindow(self._span_ms)
         return window
 
+    def _sweep(self, now_ms: int) -> None:
+        held = self._held
+        held.windows = {name: each for name, each in held.windows.items() if each.total(now_ms)}
+        held.sweep_at = max(_WINDOWS_UNSWEPT, 2 * len(held.windows))
 
-def _standings(demand: Demand, kept: Sequence[SlidingWindow], now_ms: int) -> tuple[Standing, ...]:
+
+def _standings(kept: Sequence[tuple[Window, SlidingWindow]], now_ms: int) -> tuple[Standing, ...]:
     return tuple(
         Standing(window.limit, max(0, window.limit - passed.total(now_ms)), passed.reset_ms(now_ms) / 1000)
-        for window, passed in zip(demand.windows, kept, strict=True)
+        for window, passed in kept
     )

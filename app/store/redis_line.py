@@ -22,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 PATIENCE_S = 0.25
-_SENT_AT_ONCE = 500
+_SENT_AT_ONCE = 200
 
 Script: TypeAlias = Literal[
     "windows_enter", "windows_leave", "renew", "node", "turns_enter", "turns_poll", "turns_leave"

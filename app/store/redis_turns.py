@@ -219,7 +219,8 @@ class RedisTurns(Turns):
             del self._waiters[scope]
 
     def _abandon(self, scope: Scope, ticket: Ticket, ticket_id: str) -> None:
-        """Whoever stops waiting leaves the queue, and gives back the turn that came in the same moment."""
+        """Whoever stops waiting leaves the queue, and gives back the turn that came in the same moment. One who was let
+        in without waiting gives back the slot only: where it was counted is not known, so it stays counted."""
         self._tell_left(scope, ticket_id, [_NOWHERE, -1, -self._counted(scope, ticket), -1])
 
     def _tell_left(self, scope: Scope, ticket_id: str, counts: Sequence[int]) -> None:

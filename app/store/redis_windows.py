@@ -60,6 +60,7 @@ class RedisWindows(Windows):
         except LineDown:
             outcome = self._local.enter_now(demand.shared_by(self._nodes()))
         except asyncio.CancelledError:
+            # where its weights were counted is not known: they stay
             self._leave_there(Admitted(demand, lease, 0, alone=False, standings=()), used=None)
             raise
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 
@@ -69,12 +70,27 @@ async def test_ticket_of_a_crashed_node_holds_nobody_up(redis_url: str) -> None:
         given(await alive.turns.wait(scope(slots=1), ticket(), 10))
 
 
+async def test_request_cancelled_while_it_asks_takes_no_place(redis_url: str) -> None:  # noqa: F811
+    async with node(redis_url) as one:
+        at = scope(slots=1)
+        asking = [asyncio.create_task(one.windows.enter(place(1)))]
+        asking.append(asyncio.create_task(one.turns.try_enter(at, ticket())))
+        await asyncio.sleep(0)  # both have asked, and no answer can be there
+        for task in asking:
+            task.cancel()
+        await asyncio.wait(asking)
+        assert all(task.cancelled() for task in asking)
+        admitted(await one.windows.enter(place(1)))
+        given(await one.turns.try_enter(at, ticket()))
+
+
 async def test_nodes_know_how_many_they_are(redis_url: str) -> None:  # noqa: F811
     async with node(redis_url, lease_s=0.6) as one:
         async with node(redis_url, lease_s=0.6) as other:
             assert other.nodes == 2
             await one.look_after()
             assert one.nodes == 2
+            assert [reading.value for reading in one.readings()] == [0]
         await one.look_after()
         assert one.nodes == 1
 
