@@ -97,7 +97,8 @@ async def open_services(
     async with AsyncExitStack() as life:
         catalogs = _catalogs(settings, catalog_view)
         await life.enter_async_context(running(catalogs.watch()))
-        store = await SqlStore.open(Place.of(settings.data_dir, settings.database_address), journal_dir=settings.data_dir)
+        place = Place.of(settings.data_dir, settings.database_address)
+        store = await SqlStore.open(place, journal_dir=settings.data_dir)
         life.push_async_callback(store.aclose)
         ledger: Ledger = NoLedger() if settings.open_access else store
         books = Books(ledger, clock)
@@ -115,12 +116,8 @@ async def open_services(
         await life.enter_async_context(running(forget_details(details, clock, days=settings.details_days)))
         metrics = Metrics()
         bookkeeping = Bookkeeping(ledger, books, details, metrics)
-        limits = await life.enter_async_context(_limits(settings, clock))
-        queues = UpstreamTurns(limits.turns, clock, longest_s=settings.queue_s)
         gateway = Gateway(
             catalogs=catalogs,
-            admission=Admission(limits.windows),
-            queues=queues,
             fitting=Fitting(_fitter(settings, fetcher), hosting),
             transports=_transports(settings, life, transport_view),
             bookkeeping=bookkeeping,
@@ -141,20 +138,6 @@ async def open_services(
             mint=KeyMint(secret, clock=clock.now, random_bytes=os.urandom),
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
-
-
-@asynccontextmanager
-async def _limits(settings: Settings, clock: Clock) -> AsyncIterator[LocalLimits | SharedLimits]:
-    """Where limits are kept: by this process, or together with others in Redis."""
-    if settings.redis_address is None:
-        yield LocalLimits.of(clock, queue_length=settings.queue_length)
-        return
-    async with shared_limits(settings.redis_address, clock, queue_length=settings.queue_length) as limits:
-        yield limits
-
-
-def _read_metrics(metrics: Metrics, books: Books, store: SqlStore, queues: UpstreamTurns, alone: bool) -> None:
-    pass
 
 
 async def _idempotency(
