@@ -168,7 +168,7 @@ _Tpm = Annotated[str | None, typer.Option(metavar="N", help="Tokens in any sixty
 _Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Requests at the same time.")]
 _ModelRpm = Annotated[list[str] | None, typer.Option(metavar="ID=N", help="Requests a minute to one model.")]
 _ModelTpm = Annotated[list[str] | None, typer.Option(metavar="ID=N", help="Tokens a minute of one model.")]
-_Tags = Annotated[list[str] | None, typer.Option(help="A word for reports; repeat it for more.")]
+_Tags = Annotated[list[str] | None, typer.Option(metavar="WORD", help="For reports; repeat it for more.")]
 
 
 @keys.command("create")

@@ -13,7 +13,7 @@ from app.core.limits import Limits
 NOTHING = "none"
 """Typed in place of a value: the bound is lifted."""
 
-_SINGLE = ("name", "owner", "expires", *BUDGET_FIELDS, *LIMIT_NAMES)
+_SINGLE = ("owner", "expires", *BUDGET_FIELDS, *LIMIT_NAMES)
 _LISTS = {"model": "models", "tag": "tags"}
 _PER_MODEL = {"model_rpm": "rpm", "model_tpm": "tpm"}
 
@@ -29,6 +29,8 @@ def written_terms(typed: Mapping[str, Any], standing: Mapping[str, Limits]) -> d
         CommandFailed: a limit of a model is not written as ID=N.
     """
     written: dict[str, Any] = {name: _value(typed[name]) for name in _SINGLE if typed.get(name) is not None}
+    if typed.get("name") is not None:
+        written["name"] = typed["name"]  # a key may be called "none"
     for option, name in _LISTS.items():
         if typed.get(option):
             written[name] = None if typed[option] == [NOTHING] else typed[option]

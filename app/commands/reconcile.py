@@ -47,6 +47,10 @@ def reconcile(
         OSError: it cannot be read.
     """
     result = asyncio.run(_compare(settings, Bill.read(file.read_bytes(), columns), backend, of))
+    if result.matched == 0 and result.booked_micros == 0:
+        typer.echo(
+            f"Nothing was booked for the backend {backend} in that time. See 'tuwen usage --by backend'.", err=True
+        )
     if as_json:
         typer.echo(json.dumps(reconciliation_record(result), ensure_ascii=False, indent=2))
     else:

@@ -36,6 +36,10 @@ class Flights(Generic[T]):
             task.add_done_callback(lambda done: self._landed(name, done))
         return await asyncio.shield(task)
 
+    def forget(self, name: str) -> None:
+        """What a question is about was changed: whoever asks from now on is to be told of that."""
+        self._under_way.pop(name, None)
+
     def _landed(self, name: str, task: asyncio.Task[T]) -> None:
         if name in self._under_way and self._under_way[name][1] is task:
             del self._under_way[name]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, and_, exists, func, insert, literal, select, update
 from typing_extensions import override
@@ -17,6 +17,8 @@ from app.store.database import Database
 from app.store.flights import Flights
 from app.store.ledger import balance_of
 from app.store.tables import balances, keys, top_ups
+
+_T = TypeVar("_T")
 
 _KEY_COLUMNS = len(keys.columns)
 _BOUNDS = {
@@ -93,11 +95,19 @@ class SqlKeys(KeyStore, Balances):
                 connection.execute(update(balances).where(balances.c.key_id == key_id).values(changed))
             return found
 
-        return await self._database.writer.apply(change)
+        return await self._changed(key_id, change)
+
+    async def _changed(self, key_id: str, change: Callable[[Connection], _T]) -> _T:
+        """Makes a change of a key; whoever looks it up by its id afterwards sees it."""
+        try:
+            return await self._database.writer.apply(change)
+        finally:
+            self._flights.forget(key_id)
 
     @override
     async def revoke_key(self, key_id: str, revoked_at: float) -> bool:
-        return await self._database.changed_rows(update(keys).where(_live(key_id)).values(revoked_at=revoked_at)) == 1
+        revoked = update(keys).where(_live(key_id)).values(revoked_at=revoked_at)
+        return await self._changed(key_id, lambda connection: connection.execute(revoked).rowcount == 1)
 
     @override
     async def renew_vendor_secret(self, key_id: str) -> int | None:
@@ -107,9 +117,7 @@ class SqlKeys(KeyStore, Balances):
             .values(vendor_version=keys.c.vendor_version + 1)
             .returning(keys.c.vendor_version)
         )
-        return await self._database.writer.apply(
-            lambda connection: connection.execute(next_version).scalar_one_or_none()
-        )
+        return await self._changed(key_id, lambda connection: connection.execute(next_version).scalar_one_or_none())
 
     @override
     async def balance(self, key_id: str) -> Balance | None:
@@ -140,7 +148,7 @@ class SqlKeys(KeyStore, Balances):
                 connection.execute(raised)
             return balance_of(connection.execute(statement).one())
 
-        return await self._database.writer.apply(add)
+        return await self._changed(credit.key_id, add)
 
     @override
     async def top_ups(self, key_id: str) -> list[TopUp]:

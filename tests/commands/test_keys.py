@@ -185,6 +185,8 @@ def test_what_is_not_typed_of_a_change_stays_and_none_lifts(tuwen: Tuwen, data_d
     tuwen("keys", "change", key_id, "--budget", "none", "--model", "none", "--model-tpm", "glm=none")
     caller = who(data_dir, created.stdout.strip())
     assert (caller.models, caller.budgeted, caller.model_limits) == ((), False, {})
+    tuwen("keys", "change", key_id, "--name", "none")
+    assert who(data_dir, created.stdout.strip()).name == "none", "a name is no bound"
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,10 @@ def test_what_had_no_tariff_is_told(tuwen: Tuwen, booked: Booked, bill: Path) ->
     result = tuwen("reconcile", str(bill), "--backend", "qwen").stdout
     assert "1 times the backend was asked without a tariff" in result
     assert "no tariff" in result
+
+
+@pytest.mark.usefixtures("some_requests")
+def test_backend_that_was_never_asked_is_told(tuwen: Tuwen, bill: Path) -> None:
+    result = tuwen("reconcile", str(bill), "--backend", "qwem")
+    assert result.stderr.startswith("Nothing was booked for the backend qwem in that time.")
+    assert tuwen("reconcile", str(bill), "--backend", "qwen").stderr == ""

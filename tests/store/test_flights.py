@@ -74,3 +74,15 @@ async def test_all_hear_of_a_failure_and_the_next_asks_anew() -> None:
     failures = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(failure) for failure in failures] == [LookupError, LookupError]
     assert await flights.answer("key", oracle.ask) == 1
+
+
+async def test_whoever_asks_after_a_change_is_told_of_it() -> None:
+    flights, oracle = Flights[int](), Oracle()
+    [before] = await under_way(flights, oracle, 1)
+    flights.forget("key")
+    after = asyncio.create_task(flights.answer("key", oracle.ask))
+    while oracle.asked < 2:
+        await asyncio.sleep(0)
+    oracle.may_answer.set()
+    assert await asyncio.gather(before, after) == [1, 2]
+    flights.forget("key")
