@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from app.accounts.answers import ClaimDigests
 from app.accounts.details import Details, NoDetails
 from app.accounts.interfaces import CallerSource, Ledger
 from app.accounts.keys import Authenticator, KeyMint
+from app.accounts.limits import Turns, Windows
 from app.accounts.open_access import NoLedger, OpenDoor
 from app.api.idempotency import Idempotency
 from app.config.catalog import Catalog
@@ -27,10 +28,12 @@ from app.config.reload import CatalogHolder
 from app.config.settings import Settings
 from app.core.clock import Clock
 from app.core.types import Call, HttpCall, LocalCall, WsCall
+from app.gateway.admission import Admission
 from app.gateway.attempt import Clocks
 from app.gateway.books import Bookkeeping, Books, forget_details
 from app.gateway.fitting import Fitting
 from app.gateway.pipeline import Gateway
+from app.gateway.queueing import UpstreamTurns
 from app.media.blob_folder import FolderHosting
 from app.media.blob_objects import Bucket, ObjectHosting
 from app.media.blobs import CopyReader, Hosting, NoHosting, sweep_regularly
@@ -38,9 +41,12 @@ from app.media.fetch import Fetcher
 from app.media.fit import PictureFitter
 from app.media.image import PictureBounds
 from app.media.source import Sources
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, Reading
 from app.store.engine import Place
+from app.store.memory import MemoryWindows
+from app.store.memory_turns import MemoryTurns
 from app.store.secret import server_secret
+from app.store.shared_limits import SharedLimits, shared_limits
 from app.store.sql import SqlStore
 from app.transports.base import Transport
 from app.transports.http import HttpTransport
@@ -100,25 +106,18 @@ async def open_services(
         place = Place.of(settings.data_dir, settings.database_address)
         store = await SqlStore.open(place, journal_dir=settings.data_dir)
         life.push_async_callback(store.aclose)
-        ledger: Ledger = NoLedger() if settings.open_access else store
-        books = Books(ledger, clock)
-        await life.enter_async_context(running(books.keep()))
         secret = _secret(settings)
-        fetcher = Fetcher(
-            allow=settings.fetch_allow,
-            resolver=settings.fetch_resolver,
-            max_bytes=settings.max_image_bytes,
-            timeout_s=settings.fetch_timeout_s,
-        )
-        life.push_async_callback(fetcher.aclose)
         hosting = await _hosting(settings, secret, clock, life)
-        details: Details = NoDetails() if settings.open_access else store.details
-        await life.enter_async_context(running(forget_details(details, clock, days=settings.details_days)))
-        metrics = Metrics()
-        bookkeeping = Bookkeeping(ledger, books, details, metrics)
+        bookkeeping = await _bookkeeping(settings, store, clock, life)
+        limits = await life.enter_async_context(_limits(settings, clock))
+        queues = UpstreamTurns(limits.turns, clock, longest_s=settings.queue_s)
+        for source in (limits.readings, queues.readings):
+            bookkeeping.metrics.read_from(source)
         gateway = Gateway(
             catalogs=catalogs,
-            fitting=Fitting(_fitter(settings, fetcher), hosting),
+            admission=Admission(limits.windows),
+            queues=queues,
+            fitting=Fitting(_fitter(settings, life), hosting),
             transports=_transports(settings, life, transport_view),
             bookkeeping=bookkeeping,
             clock=clock,
@@ -133,11 +132,44 @@ async def open_services(
             authenticator=authenticator,
             door=OpenDoor() if settings.open_access else authenticator,
             gateway=gateway,
-            metrics=metrics,
+            metrics=bookkeeping.metrics,
             idempotency=await _idempotency(settings, store, secret, clock, life),
             mint=KeyMint(secret, clock=clock.now, random_bytes=os.urandom),
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
+
+
+async def _bookkeeping(settings: Settings, store: SqlStore, clock: Clock, life: AsyncExitStack) -> Bookkeeping:
+    """What is told of requests; kept true, and dropped by age, for as long as the services live."""
+    ledger: Ledger = NoLedger() if settings.open_access else store
+    details: Details = NoDetails() if settings.open_access else store.details
+    books, metrics = Books(ledger, clock), Metrics()
+    await life.enter_async_context(running(books.keep()))
+    await life.enter_async_context(running(forget_details(details, clock, days=settings.details_days)))
+    for source in (books.readings, store.readings):
+        metrics.read_from(source)
+    return Bookkeeping(ledger, books, details, metrics)
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnLimits:
+    """Limits that this process keeps by itself, for it is the only one."""
+
+    windows: Windows
+    turns: Turns
+
+    def readings(self) -> Iterator[Reading]:
+        return iter(())
+
+
+@asynccontextmanager
+async def _limits(settings: Settings, clock: Clock) -> AsyncIterator[_OwnLimits | SharedLimits]:
+    """Where limits are kept: in this process, or together with others in Redis."""
+    if settings.redis_address is None:
+        yield _OwnLimits(MemoryWindows(clock), MemoryTurns(clock, length=settings.queue_length))
+        return
+    async with shared_limits(settings.redis_address, clock, queue_length=settings.queue_length) as limits:
+        yield limits
 
 
 async def _idempotency(
@@ -246,7 +278,14 @@ def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> Catalog
     )
 
 
-def _fitter(settings: Settings, fetcher: Fetcher) -> PictureFitter:
+def _fitter(settings: Settings, life: AsyncExitStack) -> PictureFitter:
+    fetcher = Fetcher(
+        allow=settings.fetch_allow,
+        resolver=settings.fetch_resolver,
+        max_bytes=settings.max_image_bytes,
+        timeout_s=settings.fetch_timeout_s,
+    )
+    life.push_async_callback(fetcher.aclose)
     bounds = PictureBounds(
         max_image_bytes=settings.max_image_bytes,
         max_pixels=settings.max_image_pixels,

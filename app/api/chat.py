@@ -160,8 +160,10 @@ class _Answer:
         self._created = created
 
     def headers(self) -> dict[str, str]:
-        """What was clamped or left out; how long it waited for its turn; what it cost, where that is known by now."""
-        exchange, headers = self._exchange, dict[str, str]()
+        """How full the key's limits are; what was clamped or left out; how long it waited for its turn; what it cost,
+        where that is known by now."""
+        exchange = self._exchange
+        headers = dict(exchange.rates)
         if notices := "; ".join(exchange.notices):
             headers["x-tuwen-notice"] = notices.encode("ascii", "replace").decode()
         if exchange.queued_ms:

@@ -21,7 +21,11 @@ _log = structlog.get_logger("tuwen.request")
 
 _API_ROOTS = frozenset({"chat", "models", "completions", "embeddings", "responses", "messages", "usage", "files"})
 _SLASHES = re.compile("/{2,}")
-_EXPOSED = b"x-request-id, retry-after, retry-after-ms, x-should-retry, x-tuwen-notice"
+_EXPOSED = (
+    b"x-request-id, retry-after, retry-after-ms, x-should-retry, x-tuwen-notice, x-tuwen-cost, x-tuwen-queued-ms, "
+    b"x-tuwen-idempotent-replay, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, "
+    b"x-ratelimit-reset-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
+)
 
 
 def canonical_path(path: str) -> str:

@@ -83,7 +83,8 @@ class Settings(BaseSettings):
     )
     database_url: SecretStr | None = Field(
         None,
-        description="Postgres of keys and ledger: postgresql://USER:PASSWORD@HOST:5432/NAME; unset: SQLite in the data folder.",
+        description="Postgres of keys and ledger: postgresql://USER:PASSWORD@HOST:5432/NAME; unset: SQLite in the data "
+        "folder.",
     )
     redis_url: SecretStr | None = Field(
         None,

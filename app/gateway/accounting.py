@@ -11,7 +11,15 @@ from app.accounts.interfaces import AttemptRow, Caller, HoldOrder, HoldRefusal, 
 from app.accounts.usage import book, is_unpriced, usage_of
 from app.config.catalog import Model, Route
 from app.core.clock import Clock, local_day
-from app.core.errors import BackendError, GatewayError, PermissionDenied, QuotaExceeded, RecordsUnavailable, shown
+from app.core.errors import (
+    BackendError,
+    GatewayError,
+    PermissionDenied,
+    QuotaExceeded,
+    RecordsUnavailable,
+    RequestError,
+    shown,
+)
 from app.core.events import Event, Failure, Finish, UsageReport
 from app.core.money import format_yuan
 from app.core.types import ChatRequest
@@ -198,6 +206,25 @@ class Meter:
         """Whether the answer is whole."""
         return self._outcome == "finished"
 
+    def refused(self, error: RequestError) -> None:
+        """The caller was refused, whatever it was for; remembered where nothing was booked."""
+        if self.booked is None:
+            self._refused, self._error_code = True, error.code
+
+    @property
+    def tokens(self) -> int:
+        """What it took so far, of input and output together; once it is settled, what was booked."""
+        if self._settled:
+            return self.usage.input_tokens + self.usage.output_tokens
+        rows = self._rows(self._clock.monotonic(), open_=True)
+        return sum(row.input_tokens + row.output_tokens for row in rows)
+
+    @property
+    def attempt_tokens(self) -> int:
+        """The same of the attempt that runs."""
+        usage = self._attempts[-1].usage() if self._attempts else None
+        return usage.input_tokens + usage.output_tokens if usage else 0
+
     def detail(self, notices: Sequence[str]) -> Detail | None:
         """What is worth keeping of it beside the ledger; `None` where all went well."""
         if not (notices or self.faults or self._refused):
@@ -284,6 +311,14 @@ def _exhausted(refusal: HoldRefusal, wanted_micros: int) -> QuotaExceeded:
     words = {"wanted": format_yuan(wanted_micros), "left": format_yuan(max(0, refusal.left_micros))}
     english, chinese = (text.format(**words) for text in _EXHAUSTED[refusal.span])
     return QuotaExceeded(english, chinese=chinese)
+
+
+def nothing_left() -> QuotaExceeded:
+    """What a key is told that has nothing left, before anything is looked at."""
+    return QuotaExceeded(
+        "This key has nothing left to spend. Ask the operator for a top-up, or wait for its next day or month.",
+        chinese="此密钥已无可用余额。请联系管理员充值，或等待下一个预算周期。",
+    )
 
 
 def _unpriced(model: Model) -> PermissionDenied:

@@ -4,9 +4,11 @@ there is no turning back."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import structlog
 
@@ -17,12 +19,14 @@ from app.core.errors import BackendError, BackendTimeout, GatewayError, ImageRej
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
-from app.gateway.estimates import within_context
+from app.gateway.estimates import Prompt, within_context
 from app.gateway.fitting import Fitting
 from app.gateway.history import trimmed
 from app.gateway.patience import Patience
+from app.gateway.queueing import Passage
 from app.gateway.routing import capabilities_for
 from app.gateway.tailoring import retold, tailor
+from app.gateway.tally import longest_output_tokens
 from app.transports.base import Reply, Transport
 
 _log = structlog.get_logger(__name__)
@@ -54,31 +58,38 @@ class Clocks:
     deadline_s: float = 600.0
 
 
+class PassageTo(Protocol):
+    """The way of the request that runs to a route of a model, to be entered."""
+
+    def __call__(self, route: Route, model: Model, *, tokens: Callable[[], int]) -> Passage: ...
+
+
 class Attempts:
     """The attempts of one request.
 
     Args:
+        passage: the way to a route's backend, where others may be before us.
         transports: by the type of the call they carry.
     """
 
     def __init__(
         self,
         *,
-        request_id: str,
         model: Model,
         routes: Sequence[Route],
         request: ChatRequest,
         meter: Meter,
+        passage: PassageTo,
         fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         clock: Clock,
         clocks: Clocks,
     ) -> None:
-        self._request_id = request_id
         self._model = model
         self._routes = routes
         self._request = request
         self._meter = meter
+        self._passage = passage
         self._fitting = fitting
         self._transports = transports
         self._clock = clock
@@ -117,7 +128,12 @@ class Attempts:
                 raise fault
 
     def _log_fault(self, fault: GatewayError, number: int, route: Route) -> None:
-        what = {"request_id": self._request_id, "attempt": number, "backend": route.backend.name, "model": route.model}
+        what = {
+            "request_id": self._meter.request_id,
+            "attempt": number,
+            "backend": route.backend.name,
+            "model": route.model,
+        }
         match fault:
             case BackendError():
                 what |= {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
@@ -130,19 +146,49 @@ class Attempts:
     async def _attempt(self, number: int, route: Route) -> AsyncGenerator[Sequence[Event], None]:
         translator = route.translator()
         request, notices = await self._suited(route)
-        await self._meter.hold(route, request, dispatched=True)
-        call = self._call(translator, request, number)
-        del request
-        self.notices[:] = [*notices, *translator.notices]
-        transport = self._transports[type(call)]
-        opening = transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
-        del call  # it holds the pictures, and the answer may be long
+        async with self._passage(route, self._model, tokens=partial(self._most_tokens, route, request)) as passage:
+            await self._turn(passage, route, request)
+            call = self._call(translator, request, number)
+            del request
+            self.notices[:] = [*notices, *translator.notices]
+            transport = self._transports[type(call)]
+            opening = transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
+            queues = transport.queues
+            del call  # it holds the pictures, and the answer may be long
+            try:
+                async with aclosing(self._answer(opening, translator, route, queues=queues)) as batches:
+                    async for batch in batches:
+                        yield batch
+            finally:
+                passage.used(self._meter.attempt_tokens)
+
+    async def _turn(self, passage: Passage, route: Route, request: ChatRequest) -> None:
+        """Sets money aside, waits for the backend to have room, and says that it is asked now."""
+        try:
+            await self._meter.hold(route, request, dispatched=passage.immediate)
+            if not passage.immediate:
+                try:
+                    await passage.wait(self._deadline_s - asyncio.get_running_loop().time())
+                finally:
+                    self._meter.queued_ms += passage.queued_ms
+                await self._meter.dispatch()
+        except BaseException:
+            passage.unused()
+            raise
+
+    def _most_tokens(self, route: Route, request: ChatRequest) -> int:
+        prompt_tokens = Prompt.of(request).tokens(self._model.image_tokens)
+        return prompt_tokens + longest_output_tokens(request.max_output_tokens, self._model, route, prompt_tokens)
+
+    async def _answer(
+        self, opening: AbstractAsyncContextManager[Reply], translator: Translator, route: Route, *, queues: bool
+    ) -> AsyncGenerator[Sequence[Event], None]:
         patience = Patience(self._deadline_s)
-        if not transport.queues:
+        if not queues:
             patience.extend(self._clocks.first_event_s)
         try:
             async with _opened(opening, patience) as reply:
-                if transport.queues:
+                if queues:
                     patience.extend(self._clocks.first_event_s)
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
@@ -189,7 +235,7 @@ class Attempts:
     def _call(self, translator: Translator, request: ChatRequest, number: int) -> Call:
         now = self._clock.now()
         context = Context(
-            request_id=self._request_id,
+            request_id=self._meter.request_id,
             attempt=number,
             now=now,
             deadline=now + self._deadline_s - asyncio.get_running_loop().time(),

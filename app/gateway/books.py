@@ -8,6 +8,7 @@ which is at most `RENEW_S` old.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +19,7 @@ from app.accounts.details import Details
 from app.accounts.interfaces import Ledger, LedgerRow
 from app.core.clock import Clock
 from app.core.errors import RecordsUnavailable
-from app.observe.metrics import Metrics
+from app.observe.metrics import Metrics, Reading
 
 RENEW_S = 5.0
 _FORGET_S = 600.0
@@ -58,6 +59,10 @@ class Books:
     def open_count(self) -> int:
         """Requests under way."""
         return len(self._open)
+
+    def readings(self) -> Iterator[Reading]:
+        """For whoever looks after the gateway."""
+        yield Reading("tuwen_open_requests", "Requests under way.", self.open_count)
 
     def opened(self, request: OpenRequest) -> None:
         """A request began."""

@@ -11,6 +11,8 @@ from app.core.types import ChatRequest, Detail, Message
 from app.media.tokens import image_tokens, text_tokens
 
 _LEAST_ROOM_TOKENS = 256
+_UNSEEN_IMAGE_TOKENS = 1000
+_USUAL_OUTPUT_TOKENS = 1000
 _DOUBT = 10
 """A prompt may take one part in so many more than estimated: what a vendor says of characters per token is a mean."""
 
@@ -35,6 +37,15 @@ class Prompt:
     def tokens(self, family: str) -> int:
         """Tokens of all texts and pictures, by the formula of a model family."""
         return sum(map(text_tokens, self.texts)) + sum(image_tokens(family, *picture) for picture in self.pictures)
+
+
+def unfitted_tokens(request: ChatRequest, model: Model) -> int:
+    """What a request whose pictures nobody has seen yet will take, of input and output together: for limits of tokens,
+    which are put right at its end."""
+    images = sum(len(message.images) for message in request.messages)
+    texts = sum(text_tokens(_said(message)) for message in request.messages)
+    bounds = [bound for bound in (request.max_output_tokens, model.max_output_tokens) if bound is not None]
+    return texts + images * _UNSEEN_IMAGE_TOKENS + min([*bounds, _USUAL_OUTPUT_TOKENS])
 
 
 def cautious(tokens: int) -> int:

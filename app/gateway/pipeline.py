@@ -11,14 +11,18 @@ from app.accounts.interfaces import Caller
 from app.config.catalog import Model
 from app.config.reload import CatalogHolder
 from app.core.clock import Clock
-from app.core.errors import GatewayError
+from app.core.errors import GatewayError, RequestError
 from app.core.events import Event, UsageReport
+from app.core.money import FREE
 from app.core.types import Call, ChatRequest
-from app.gateway.accounting import Meter
+from app.gateway.accounting import Meter, nothing_left
+from app.gateway.admission import Admission, Entry
 from app.gateway.attempt import Attempts, Clocks
 from app.gateway.books import Bookkeeping
 from app.gateway.compose import Composed
+from app.gateway.estimates import unfitted_tokens
 from app.gateway.fitting import Fitting
+from app.gateway.queueing import UpstreamTurns
 from app.gateway.routing import candidates, find_model
 from app.transports.base import Transport
 
@@ -30,12 +34,23 @@ class Exchange:
     Args:
         batches: its events; each batch is what one read of the backend held, the last one ends with the terminal. When
             the terminal is handed on, the request is already booked.
-        notices: what was clamped or left out, complete once the first batch is there.
     """
 
     batches: AsyncIterator[Sequence[Event]]
-    notices: Sequence[str]
+    _notices: Sequence[str]
     _meter: Meter
+    _entry: Entry
+
+    @property
+    def notices(self) -> list[str]:
+        """What was clamped or left out, complete once the first batch is there; and how limits are kept, where that is
+        not as usual."""
+        return [*self._notices, self._entry.notice] if self._entry.notice else list(self._notices)
+
+    @property
+    def rates(self) -> Mapping[str, str]:
+        """How full the caller's limits are, as headers."""
+        return self._entry.rates
 
     @property
     def usage(self) -> UsageReport:
@@ -65,6 +80,8 @@ class Gateway:
         self,
         *,
         catalogs: CatalogHolder,
+        admission: Admission,
+        queues: UpstreamTurns,
         fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         bookkeeping: Bookkeeping,
@@ -72,6 +89,8 @@ class Gateway:
         clocks: Clocks,
     ) -> None:
         self._catalogs = catalogs
+        self._admission = admission
+        self._queues = queues
         self._fitting = fitting
         self._transports = transports
         self._bookkeeping = bookkeeping
@@ -83,7 +102,7 @@ class Gateway:
         """Opens the answer to a request; leaving the block ends it, closes what it opened, and books it.
 
         Raises:
-            RequestError: nothing here can serve it; no backend was asked.
+            RequestError: the key may not ask this, or not now; nothing here can serve it; no backend was asked.
         """
         model = find_model(self._catalogs.current, request.model)
         kept = self._bookkeeping
@@ -98,14 +117,42 @@ class Gateway:
         )
         notices: list[str] = []
         try:
-            async with meter:
-                answering = self._answering(model, request, meter, request_id)
+            async with self._admitted(caller, model, request) as entry, meter:
+                answering = self._answering(model, request, meter, caller)
                 notices = answering.notices
                 del request  # whoever answers lets go of its pictures once the answer has begun
-                async with aclosing(_metered(answering, meter)) as batches:
-                    yield Exchange(batches, notices, meter)
+                async with aclosing(_metered(answering, meter, entry)) as batches:
+                    yield Exchange(batches, notices, meter, entry)
+        except RequestError as error:
+            meter.refused(error)
+            raise
         finally:
             self._tell(meter, notices)
+
+    def _admitted(self, caller: Caller, model: Model, request: ChatRequest) -> Entry:
+        """The request's place within its key's limits.
+
+        Raises:
+            PermissionDenied: the key is not for this model.
+            QuotaExceeded: the key has nothing left.
+        """
+        entry = self._admission.admitted(caller, model, request.model, partial(unfitted_tokens, request, model))
+        if caller.left_micros is not None and caller.left_micros <= 0 and model.tariff not in {None, FREE}:
+            raise nothing_left()
+        return entry
+
+    def _answering(self, model: Model, request: ChatRequest, meter: Meter, caller: Caller) -> Attempts | Composed:
+        asking = partial(
+            Attempts,
+            meter=meter,
+            passage=partial(self._queues.passage, key_id=caller.key_id),
+            fitting=self._fitting,
+            transports=self._transports,
+            clock=self._clock,
+        )
+        if model.recipe is not None:
+            return Composed(model.recipe, request, asking=asking, meter=meter, clock=self._clock, clocks=self._clocks)
+        return asking(model=model, routes=candidates(model, request), request=request, clocks=self._clocks)
 
     def _tell(self, meter: Meter, notices: Sequence[str]) -> None:
         """What operators see of a request that has ended."""
@@ -118,21 +165,8 @@ class Gateway:
         if (detail := meter.detail(notices)) is not None:
             self._bookkeeping.details.add(detail)
 
-    def _answering(self, model: Model, request: ChatRequest, meter: Meter, request_id: str) -> Attempts | Composed:
-        asking = partial(
-            Attempts,
-            request_id=request_id,
-            meter=meter,
-            fitting=self._fitting,
-            transports=self._transports,
-            clock=self._clock,
-        )
-        if model.recipe is not None:
-            return Composed(model.recipe, request, asking=asking, meter=meter, clock=self._clock, clocks=self._clocks)
-        return asking(model=model, routes=candidates(model, request), request=request, clocks=self._clocks)
 
-
-async def _metered(answering: Attempts | Composed, meter: Meter) -> AsyncGenerator[Sequence[Event], None]:
+async def _metered(answering: Attempts | Composed, meter: Meter, entry: Entry) -> AsyncGenerator[Sequence[Event], None]:
     """Taps what passes, and settles before the end of the answer is handed on."""
     try:
         async with aclosing(answering.batches()) as batches:
@@ -143,3 +177,5 @@ async def _metered(answering: Attempts | Composed, meter: Meter) -> AsyncGenerat
     except GatewayError as error:
         meter.failed(error)
         raise
+    finally:
+        entry.used(meter.tokens)

@@ -12,7 +12,7 @@
 | tuwen_queue_refused_total | scope | requests told to come again, for the queue was full or too slow |
 | tuwen_limits_alone | | 1 while this process keeps limits by itself, as Redis is away |
 | tuwen_ledger_commits_total | | commits of this process; requests share them |
-| tuwen_journal_rows | | rows that wait for the database to come back |
+| tuwen_journal_waiting | | 1 while rows wait for the database to come back |
 | tuwen_details_dropped_total | | details that were not kept |
 """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from app.observe.metrics import Reading
 from app.store.answers import SqlAnswers, change_answers
 from app.store.database import Database
 from app.store.details import SqlDetails, dropped, write_details
@@ -24,6 +26,7 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
 
     Attributes:
         details: what is kept beside the ledger for a while.
+        journal: where rows wait while the database is away.
     """
 
     def __init__(self, database: Database, journal: Journal) -> None:
@@ -33,7 +36,14 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
         SqlLedger.__init__(self, database, journal)
         SqlKeys.__init__(self, database)
         SqlReports.__init__(self, database)
+        self.journal = journal
         self.details = SqlDetails(database)
+
+    def readings(self) -> Iterator[Reading]:
+        """For whoever looks after the gateway."""
+        yield Reading("tuwen_ledger_commits_total", "Commits; requests share them.", self.commits)
+        yield Reading("tuwen_journal_waiting", "1 while rows wait for the database.", int(not self.journal.is_empty))
+        yield Reading("tuwen_details_dropped_total", "Details that were not kept.", self.details.dropped)
 
     def answers(self, secret: bytes, *, max_bytes: int) -> SqlAnswers:
         """What is kept for an Idempotency-Key.

@@ -213,7 +213,7 @@ def test_tier_begins_with_the_call_after_its_edge(site: Served, upstream: Upstre
 
 
 def broken(*words: str) -> Reply:
-    """A stream whose connection ends after some words."""
+    """A stream whose connection ends, in order, after some words and without a finish."""
     row = openai.DIALECTS["generic"]
     return Reply(200, openai.SSE, [*(openai.chunk(row, {"content": word}) for word in words), Cut()])
 
