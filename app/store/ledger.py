@@ -5,8 +5,8 @@ Every way of closing a row ends in `_close`. What it and `hold` keep, for every 
     balances.spent_micros = the cost of its rows that are closed
     balances.held_micros  = what is set aside by its rows that are open
 
-Whoever touches a balance locks it first, in the order of the keys' ids: SQLite's write lock does that, Postgres is
-asked to. So no two writers can wait for each other.
+Whoever touches balances locks all of them first, in the order of the keys' ids: SQLite's write lock does that, Postgres
+is asked to. So no two writers can wait for each other.
 """
 
 from __future__ import annotations
@@ -135,11 +135,16 @@ class _Stored(NamedTuple):
     day: str
 
 
+def lock_balances(connection: Connection, works: Sequence[HoldOrder | LedgerRow]) -> None:
+    """Locks the balances of all that will be held and settled in a commit, before anything of it is done."""
+    with cursor_of(connection) as cursor:
+        _lock(cursor, (work.row.key_id if isinstance(work, HoldOrder) else work.key_id for work in works))
+
+
 def hold(connection: Connection, orders: Sequence[HoldOrder]) -> list[HoldRefusal | RecordsUnavailable | None]:
     """Sets money aside for each, or says what does not carry it. Many at once; each sees those before it. A request
     that was closed meanwhile, for its gateway was not heard of, gets nothing more."""
     with cursor_of(connection) as cursor:
-        _lock(cursor, (order.row.key_id for order in orders))
         stored = _states(cursor, [order.row.request_id for order in orders])
         closed = {request_id for request_id, row in stored.items() if row.state not in OPEN_STATES}
         standing = [_on_its_day(order, stored) for order in orders if order.row.request_id not in closed]
@@ -204,7 +209,6 @@ def settle(connection: Connection, rows: Sequence[LedgerRow]) -> list[LedgerRow]
     """Closes each, which holds nothing more; one closed before stays as it is, but for one that was given up as
     expired."""
     with cursor_of(connection) as cursor:
-        _lock(cursor, (row.key_id for row in rows))
         return _close(cursor, rows, reopens=("held", "dispatched", "expired"))
 
 
@@ -348,6 +352,7 @@ class SqlLedger(Ledger):
     def __init__(self, database: Database, journal: Journal) -> None:
         self._database = database
         self._journal = journal
+        database.writer.begin_with(lock_balances, (hold, settle))
 
     @property
     def commits(self) -> int:

@@ -53,7 +53,7 @@ class GroupWriter:
 
     Args:
         bulks: the sorts of work that are done many at once, in the order they are done within a commit; what has no
-            sort comes last, in the order it came.
+            sort comes after them, each in a commit of its own, in the order it came.
         given_up: by sort, what to do where it cannot be written; else the waiter is told `RecordsUnavailable`.
         batch_max: how much one commit may hold; filling it competes with the event loop for the interpreter.
         tries, retry_s: how often a failing commit is tried before those who wait are told, and the pause between.
@@ -73,6 +73,8 @@ class GroupWriter:
         self._engine = engine
         self._bulks = tuple(bulks)
         self._given_up = given_up or {}
+        self._first: Callable[[Connection, Sequence[Any]], None] | None = None
+        self._first_for: Sequence[Bulk] = ()
         self._batch_max = batch_max
         self._tries = tries
         self._retry_s = retry_s
@@ -84,6 +86,11 @@ class GroupWriter:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="tuwen-writer", daemon=True)
         self._thread.start()
+
+    def begin_with(self, first: Callable[[Connection, Sequence[Any]], None], bulks: Sequence[Bulk]) -> None:
+        """What a commit with work of these sorts begins with, told all of that work: it takes the locks that must not
+        be taken one sort after the other. Say so before there is work."""
+        self._first, self._first_for = first, bulks
 
     def add(self, bulk: Bulk, item: object) -> asyncio.Future[Any]:
         """Hands over a piece of work. The future carries its result once that is durable; cancelling it does not take
@@ -128,8 +135,9 @@ class GroupWriter:
     def _run(self) -> None:
         connection: Connection | None = None
         for batch in self._batches():
-            connection, results = self._commit_with_patience(connection, batch)
-            self._wake(batch, results)
+            for work in _apart(batch):
+                connection, results = self._commit_with_patience(connection, work)
+                self._wake(work, results)
         if connection is not None:
             connection.close()
 
@@ -190,6 +198,9 @@ class GroupWriter:
 
     def _execute(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
         results: list[Any] = [None] * len(batch)
+        concerned = [work.task for work in batch if work.bulk in self._first_for]
+        if self._first is not None and concerned:
+            self._first(connection, concerned)
         for bulk in self._bulks:
             places = [place for place, work in enumerate(batch) if work.bulk is bulk]
             if places:
@@ -215,6 +226,17 @@ class GroupWriter:
             self._loop.call_soon_threadsafe(_deliver, batch, results)
         except RuntimeError:
             _log.debug("the event loop ended before its %d pieces of work were written", len(batch))
+
+
+def _apart(batch: Sequence[_Work]) -> Iterator[Sequence[_Work]]:
+    """What may share a commit. A change by itself may lock anything, so it shares none: on Postgres it would wait for
+    others while they wait for us."""
+    together = [work for work in batch if work.bulk is not None]
+    if together:
+        yield together
+    for work in batch:
+        if work.bulk is None:
+            yield [work]
 
 
 def _deliver(batch: Sequence[_Work], results: Sequence[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Several processes on one database, and one that dies."""
+"""Several processes on one database, and one that dies. Those over five seconds start several of them on a busy machine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def test_processes_that_serve_the_same_keys_do_not_wait_for_each_other(
     for number in range(10):
         await store.add_key(a_key(number), Budget(total_micros=10**9))
     slowest_s = outputs(*(start(address, "serve", name) for name in "ab"))
-    assert [await sums(store, f"key_{number}") for number in range(10)] == [(120 * 4, 0)] * 10
+    assert [await sums(store, f"key_{number}") for number in range(10)] == [(240 * 4, 0)] * 10
     if place.file is None:
         assert max(map(float, slowest_s)) < SLOWEST_S
 
