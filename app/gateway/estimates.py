@@ -44,8 +44,9 @@ def unfitted_tokens(request: ChatRequest, model: Model) -> int:
     which are put right at its end."""
     images = sum(len(message.images) for message in request.messages)
     texts = sum(text_tokens(_said(message)) for message in request.messages)
-    bounds = [bound for bound in (request.max_output_tokens, model.max_output_tokens) if bound is not None]
-    return texts + images * _UNSEEN_IMAGE_TOKENS + min([*bounds, _USUAL_OUTPUT_TOKENS])
+    wish = _USUAL_OUTPUT_TOKENS if request.max_output_tokens is None else request.max_output_tokens
+    output_tokens = wish if model.max_output_tokens is None else min(wish, model.max_output_tokens)
+    return texts + images * _UNSEEN_IMAGE_TOKENS + output_tokens
 
 
 def cautious(tokens: int) -> int:

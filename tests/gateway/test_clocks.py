@@ -121,7 +121,7 @@ def test_answer_that_said_it_is_finished_is_whole_whatever_comes_then(
     assert "all of it" in response.text
     assert "error" not in response.text
     booked = site.booked(response)
-    assert (booked.outcome, booked.usage_source) == ("finished", "estimated")
+    assert (booked.outcome, booked.usage_source) == ("finished", "counted" if stream else "estimated")
 
 
 def test_connection_that_is_taken_and_left_is_a_timeout(site: Served) -> None:
