@@ -29,7 +29,7 @@ from app.store.tables import answers
 
 _log = logging.getLogger(__name__)
 
-_AT_ONCE = 500
+_AT_ONCE = 200
 _SHARE_OF_ROOM = 16
 """A sweep clears this part of the room, and comes early once it may be used up."""
 _NONCE_BYTES = 12
@@ -174,7 +174,7 @@ class SqlAnswers(KeptAnswers):
     async def sweep(self, now: float) -> int:
         forgotten = await self._forget(now)
         added_bytes = self._added_bytes
-        if added_bytes:
+        if added_bytes >= self._share_bytes:
             await self._make_room()
             self._added_bytes -= added_bytes
         return forgotten

@@ -163,7 +163,7 @@ attempts = Table(
 )
 
 # Answers kept for an Idempotency-Key. `request_id` is that of the request that made it. Without a `body` it still runs;
-# an empty one says that it ended and its answer is not kept.
+# an empty one says that it ended and its answer is not kept. With a rowid: its rows are too large for the key's tree.
 answers = Table(
     "answers",
     metadata,
@@ -183,7 +183,6 @@ answers = Table(
         sqlite_where=text("size_bytes > 0"),
         postgresql_where=text("size_bytes > 0"),
     ),
-    sqlite_with_rowid=False,
 )
 
 # What is worth knowing of a request for a while and nobody is billed by: refusals, notices, what backends said. Dropped

@@ -100,7 +100,6 @@ def _beside_the_ledger() -> None:
         sa.Column("until", sa.Float, nullable=False),
         sa.Column("size_bytes", sa.Integer, nullable=False, server_default=_ZERO),
         sa.Column("body", sa.LargeBinary),
-        sqlite_with_rowid=False,
     )
     op.create_index("answers_until", "answers", ["until"])
     with_body = sa.text("size_bytes > 0")
