@@ -79,11 +79,13 @@ class Bill:
     Args:
         columns: the heads that it was read by.
         rounded: how many amounts were finer than a micro-yuan.
+        days: the first and the last; `None` where it has none.
     """
 
     lines: tuple[BillLine, ...]
     columns: Columns
     rounded: int
+    days: tuple[str, str] | None
 
     @classmethod
     def read(cls, data: bytes, columns: Columns = Columns()) -> Bill:
@@ -98,13 +100,8 @@ class Bill:
         lines = [reader.line(number, cells) for number, cells in rows[head_at + 1 :] if not _is_sum(cells)]
         if not lines:
             raise InvalidRequest("The bill has no lines below its head.", param="bill")
-        return cls(tuple(lines), found, reader.rounded)
-
-    @property
-    def days(self) -> tuple[str, str] | None:
-        """Its first and last day; `None` where it has none."""
-        days = [line.day for line in self.lines if line.day is not None]
-        return (min(days), max(days)) if days else None
+        days = [line.day for line in lines if line.day is not None]
+        return cls(tuple(lines), found, reader.rounded, (min(days), max(days)) if days else None)
 
 
 class _LineReader:

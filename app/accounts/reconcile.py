@@ -88,7 +88,7 @@ class Reconciler:
     """Compares a bill with the times a backend was asked, given piece by piece."""
 
     def __init__(self, bill: Bill) -> None:
-        self._bill = bill
+        self.bill = bill
         self.by: ReconciledBy = "request" if any(line.request_id for line in bill.lines) else "day"
         self._lines: dict[str, list[BillLine]] = defaultdict(list)
         for line in bill.lines:
@@ -122,7 +122,7 @@ class Reconciler:
         unidentified = tuple(_difference(ours.request_id, (), [ours]) for ours in self._unidentified)
         return Reconciliation(
             by=self.by,
-            lines=len(self._bill.lines),
+            lines=len(self.bill.lines),
             matched=sum(entry.drift_micros == 0 for entry in both),
             dearer=tuple(entry for entry in both if entry.drift_micros > 0),
             cheaper=tuple(entry for entry in both if entry.drift_micros < 0),
@@ -130,9 +130,9 @@ class Reconciler:
             missing_in_bill=tuple(entry for entry in each if not entry.line_numbers),
             unidentified=unidentified,
             doubled=tuple(line for name in names for line in self._doubled(name)),
-            rounded=self._bill.rounded,
+            rounded=self.bill.rounded,
             unpriced=sum(ours.unpriced for ours in self._all_ours()),
-            bill_micros=sum(line.micros for line in self._bill.lines),
+            bill_micros=sum(line.micros for line in self.bill.lines),
             booked_micros=sum(ours.cost_micros for ours in self._all_ours()),
         )
 
@@ -160,10 +160,10 @@ class Reconciler:
         return again
 
 
-async def reconciler_of(
-    reports: Reports, bill: Bill, backend: str, *, since: float | None = None, until: float | None = None
-) -> Reconciler:
-    """A reconciler that was given the times that a backend was asked.
+async def add_ours(
+    reconciler: Reconciler, reports: Reports, backend: str, *, since: float | None = None, until: float | None = None
+) -> None:
+    """Gives a reconciler the times that a backend was asked.
 
     Args:
         since, until: Unix times in seconds of what is ours to compare. Unset: the days of the bill; where it has none,
@@ -172,20 +172,18 @@ async def reconciler_of(
     Raises:
         RecordsUnavailable: the database cannot be reached.
     """
-    reconciler = Reconciler(bill)
-    if since is None and until is None and bill.days is not None:
-        first, last = bill.days
+    if since is None and until is None and reconciler.bill.days is not None:
+        first, last = reconciler.bill.days
         now = datetime.now().astimezone()
         start, end = start_of(first, now) - _SLACK_S, end_of(last, now) + _SLACK_S
         async for page in _pages(reports, backend, start, end):
             # a request near midnight may stand in the bill of the day beside
             reconciler.add(each for each in page if first <= each.day <= last or reconciler.knows(each))
-        return reconciler
+        return
     if since is None and until is None:
         since, until = await _named_period(reports, reconciler, backend)
     async for page in _pages(reports, backend, since or 0.0, until):
         reconciler.add(page)
-    return reconciler
 
 
 async def _named_period(reports: Reports, reconciler: Reconciler, backend: str) -> tuple[float, float]:

@@ -23,7 +23,7 @@ from app.accounts.exports import (
     summary_record,
 )
 from app.accounts.interfaces import LedgerRow
-from app.accounts.reconcile import reconciler_of
+from app.accounts.reconcile import Reconciler, add_ours
 from app.accounts.reports import Records, all_rows
 from app.api.admin_queries import BillQuery, ExportQuery, PageQuery, UsageQuery, read_cursor, read_period
 from app.api.admin_wire import answer, answer_beside, page_object
@@ -98,8 +98,8 @@ class ReportRoutes:
         except ClientDisconnect:
             return Response(status_code=_CALLER_LEFT)
         columns = Columns(asked.id_column, asked.amount_column, asked.day_column)
-        bill = await asyncio.to_thread(Bill.read, data, columns)
-        reconciler = await reconciler_of(self._records, bill, asked.backend, since=since, until=until)
+        reconciler = await asyncio.to_thread(lambda: Reconciler(Bill.read(data, columns)))
+        await add_ours(reconciler, self._records, asked.backend, since=since, until=until)
         return await answer_beside(lambda: reconciliation_record(reconciler.result()))
 
     async def _body(self, request: Request) -> bytes:

@@ -11,7 +11,7 @@ import typer
 
 from app.accounts.bills import Bill, Columns
 from app.accounts.exports import reconciliation_record
-from app.accounts.reconcile import DIFFERENCES, Difference, Reconciliation, reconciler_of
+from app.accounts.reconcile import DIFFERENCES, Difference, Reconciler, Reconciliation, add_ours
 from app.commands.records import open_store
 from app.commands.tables import print_table
 from app.config.settings import Settings
@@ -61,7 +61,9 @@ async def _compare(
     settings: Settings, bill: Bill, backend: str, of: tuple[float | None, float | None]
 ) -> Reconciliation:
     async with open_store(settings, create=False) as store:
-        return (await reconciler_of(store, bill, backend, since=of[0], until=of[1])).result()
+        reconciler = Reconciler(bill)
+        await add_ours(reconciler, store, backend, since=of[0], until=of[1])
+        return reconciler.result()
 
 
 def _print(result: Reconciliation) -> None:

@@ -61,6 +61,7 @@ class SqlReports(Reports):
         wanted = select(ledger).where(*_conditions(since, only)).order_by(*_NEWEST_FIRST).limit(limit)
         if after is not None:
             place = tuple_(ledger.c.started_at, ledger.c.request_id)
+            wanted = wanted.where(ledger.c.started_at <= after.started_at)  # what the index finds
             wanted = wanted.where(place < tuple_(literal(after.started_at), literal(after.request_id)))
         return await self._read(lambda connection: _with_attempts(connection, wanted))
 
@@ -120,33 +121,32 @@ class SqlReports(Reports):
     async def asked(
         self, backend: str, *, since: float, until: float | None, limit: int, after: AskedOnce | None = None
     ) -> Sequence[AskedOnce]:
-        only = Only(until=until)
-        of_attempts = (
-            select(*self._asked_columns(attempts.c, attempts.c.number))
-            .select_from(attempts.join(ledger, ledger.c.request_id == attempts.c.request_id))
-            .where(attempts.c.backend == backend, *_conditions(since, only))
+        start = since if after is None else after.started_at  # each page goes on where the index stands
+        of_old_row = attempts.c.request_id.is_(None)
+        place = (ledger.c.started_at, ledger.c.request_id, func.coalesce(attempts.c.number, 0))
+        statement = (
+            select(*self._asked_columns(of_old_row))
+            .select_from(ledger.outerjoin(attempts, attempts.c.request_id == ledger.c.request_id))
+            .where(func.coalesce(attempts.c.backend, ledger.c.backend) == backend)
+            .where(*_conditions(start, Only(until=until)))
+            .order_by(*place)
+            .limit(limit)
         )
-        of_old_rows = select(*self._asked_columns(ledger.c, literal(0))).where(
-            ledger.c.backend == backend, ~_has_attempts(), *_conditions(since, only)
-        )
-        each = union_all(of_attempts, of_old_rows).subquery()
-        place = (each.c.started_at, each.c.request_id, each.c.number)
-        statement = select(each).order_by(*place).limit(limit)
         if after is not None:
             last = (literal(after.started_at), literal(after.request_id), literal(after.number))
             statement = statement.where(tuple_(*place) > tuple_(*last))
         return await self._read(lambda connection: [AskedOnce(*row) for row in connection.execute(statement)])
 
-    def _asked_columns(self, columns: Any, number: ColumnElement[int]) -> list[ColumnElement[Any]]:
-        """Those of `AskedOnce`, in its order."""
+    def _asked_columns(self, of_old_row: ColumnElement[bool]) -> list[ColumnElement[Any]]:
+        """Those of `AskedOnce`, in its order: of an attempt, or of a request of before attempts were kept."""
         return [
-            ledger.c.request_id.label("request_id"),
-            number.label("number"),
-            ledger.c.started_at.label("started_at"),
-            self._local_day().label("day"),
-            columns.backend_request_id.label("backend_request_id"),
-            columns.cost_micros.label("cost_micros"),
-            _is_unpriced(columns).label("unpriced"),
+            ledger.c.request_id,
+            func.coalesce(attempts.c.number, 0),
+            ledger.c.started_at,
+            self._local_day(),
+            case((of_old_row, ledger.c.backend_request_id), else_=attempts.c.backend_request_id),
+            func.coalesce(attempts.c.cost_micros, ledger.c.cost_micros),
+            case((of_old_row, _is_unpriced(ledger.c)), else_=_is_unpriced(attempts.c)),
         ]
 
     def _local_day(self) -> ColumnElement[str]:

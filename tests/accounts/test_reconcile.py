@@ -10,7 +10,7 @@ import pytest
 
 from app.accounts import reconcile
 from app.accounts.bills import Bill
-from app.accounts.reconcile import Difference, Reconciler, Reconciliation, reconciler_of
+from app.accounts.reconcile import Difference, Reconciler, Reconciliation, add_ours
 from app.accounts.reports import AskedOnce, Reports
 
 NOON = datetime(2026, 11, 28, 12).astimezone().timestamp()
@@ -48,6 +48,12 @@ class FakeReports(Reports):
         return [each for each in rest if since <= each.started_at and (until is None or each.started_at < until)][
             :limit
         ]
+
+
+async def reconciled(reports: Reports, bill_: Bill, **period: float | None) -> Reconciliation:
+    reconciler = Reconciler(bill_)
+    await add_ours(reconciler, reports, "qwen", **period)
+    return reconciler.result()
 
 
 def names(differences: Sequence[Difference]) -> list[str]:
@@ -138,7 +144,7 @@ async def test_days_of_a_bill_are_the_period_and_its_ids_are_found_a_day_beside(
         asked("unknown", 1), asked("after", 1, days=1),
     )  # fmt: skip
     of_the_28th = bill("a,0.000001,2026-11-28", "named,0.000001,2026-11-28", head="id,amount,date")
-    result = (await reconciler_of(reports, of_the_28th, "qwen")).result()
+    result = await reconciled(reports, of_the_28th)
     assert (result.matched, names(result.missing_in_bill)) == (2, ["unknown"])
 
 
@@ -148,12 +154,12 @@ async def test_bill_without_days_reaches_from_the_first_to_the_last_request_that
         asked("before", 1, days=-1), asked("a", 1), asked("between", 1, days=1), asked("b", 1, days=2),
         asked("after", 1, days=3),
     )  # fmt: skip
-    result = (await reconciler_of(reports, bill("a,0.000001", "b,0.000001"), "qwen")).result()
+    result = await reconciled(reports, bill("a,0.000001", "b,0.000001"))
     assert (result.matched, names(result.missing_in_bill)) == (2, ["between"])
 
 
 async def test_bill_that_names_none_of_ours_is_missing_as_a_whole() -> None:
-    result = (await reconciler_of(FakeReports(asked("a", 1)), bill("x,1"), "qwen")).result()
+    result = await reconciled(FakeReports(asked("a", 1)), bill("x,1"))
     assert (names(result.missing_in_ledger), result.missing_in_bill, result.booked_micros) == (["x"], (), 0)
 
 
@@ -162,5 +168,5 @@ async def test_bill_that_names_none_of_ours_is_missing_as_a_whole() -> None:
 )
 async def test_period_that_was_asked_for_wins(since: float | None, until: float | None, missing: list[str]) -> None:
     reports = FakeReports(asked("a", 1, days=-1), asked("b", 1), asked("c", 1, days=1))
-    reconciler = await reconciler_of(reports, bill("x,1"), "qwen", since=since, until=until)
-    assert names(reconciler.result().missing_in_bill) == missing
+    result = await reconciled(reports, bill("x,1"), since=since, until=until)
+    assert names(result.missing_in_bill) == missing
