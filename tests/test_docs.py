@@ -15,7 +15,7 @@ from app.cli import app as command_line
 from app.config.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
-PAPERS = ("README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+PAPERS = ("README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/money.md")
 READMES = ("README.md", "README.zh-CN.md")
 CLIENT_VARIABLES = {"TUWEN_API_KEY", "TUWEN_BASE_URL"}
 """Read by the client samples and `tuwen ask`; no settings of the gateway."""
@@ -34,6 +34,8 @@ def typeable_commands() -> Iterator[str]:
     """What can be typed after `tuwen`, as `keys create`."""
     root = typer.main.get_command(command_line)
     for name, command in root.commands.items():  # type: ignore[attr-defined]  # the root is a group
+        if command.hidden:  # no person types it
+            continue
         below = getattr(command, "commands", {})
         yield from (f"{name} {inner}" for inner in below) if below else (name,)
 
