@@ -13,8 +13,10 @@ from app.commands.errors import CommandFailed
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Args:
-    since: Unix time in seconds of the first.
+    """Which requests.
+
+    Args:
+        since: Unix time in seconds from which on they came.
     """
 
     since: float
