@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fleet import Fleet, fleet
 from tests.support.metered import Metered, metered
 from tests.support.services import postgres, postgres_url, redis, redis_url
 
@@ -58,6 +59,13 @@ def shown(record_property: Callable[[str, object], None]) -> Shown:
 @pytest.fixture
 def upstream() -> Iterator[Metered]:
     with metered() as running:
+        yield running
+
+
+@pytest.fixture
+def pair(tmp_path: Path, upstream: Metered, postgres_url: str, redis_url: str) -> Iterator[Fleet]:
+    """Two gateways over Postgres and Redis."""
+    with fleet(tmp_path, models_of(upstream), count=2, database_url=postgres_url, redis_url=redis_url) as running:
         yield running
 
 

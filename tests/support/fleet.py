@@ -30,11 +30,12 @@ class Key:
 class Node:
     """One gateway: its port and its data folder stay when its process goes."""
 
-    def __init__(self, data_dir: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, data_dir: Path, environment: Mapping[str, str], prefix: Sequence[str] = ()) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.gateway: RunningGateway | None = None
         self._environment = {**environment, "TUWEN_PORT": str(self.port)}
+        self._prefix = prefix
         self._life = ExitStack()
 
     @property
@@ -54,7 +55,7 @@ class Node:
     def start(self) -> None:
         """Starts it, from a thread that outlives it; returns once it serves."""
         assert self.gateway is None
-        running = running_gateway(self.data_dir, self._environment, prefix=mortal([]))
+        running = running_gateway(self.data_dir, self._environment, prefix=mortal(self._prefix))
         self.gateway = self._life.enter_context(running)
 
     def kill(self) -> None:
@@ -120,14 +121,16 @@ def fleet(
     count: int = 1,
     database_url: str | None = None,
     redis_url: str | None = None,
-    **settings: str,
+    prefix: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Fleet]:
     """Starts gateways; ends them with the block.
 
     Args:
         models: the operator's models.toml, as text.
         database_url: of Postgres; `None`: SQLite, which one data folder holds.
-        settings: further settings by their names in lower case, as `queue_s="3"`.
+        prefix: words before each command, as `taskset -c 0`.
+        environment: of all of them, beyond what these arguments say.
     """
     models_file = folder / "models.toml"
     models_file.write_text(models)
@@ -137,10 +140,10 @@ def fleet(
         "TUWEN_LOG_LEVEL": "warning",
         **({"TUWEN_DATABASE_URL": database_url} if database_url else {}),
         **({"TUWEN_REDIS_URL": redis_url} if redis_url else {}),
-        **{f"TUWEN_{name.upper()}": value for name, value in settings.items()},
+        **(environment or {}),
     }
     folders = [folder / f"node-{number}" for number in range(count)] if database_url else [folder / "node"] * count
-    nodes = [Node(each, shared) for each in folders]
+    nodes = [Node(each, shared, prefix) for each in folders]
     with ExitStack() as life:
         for node in nodes:
             life.callback(node.stop)

@@ -77,8 +77,10 @@ def metered() -> Iterator[Metered]:
             assert line.startswith("listening on "), "the upstream did not start"
             yield Metered(int(line.rsplit(":", 1)[1].partition("/")[0]))
         finally:
+            ended = process.poll()
             process.terminate()
             try:
                 process.wait(_STOP_S)
             except subprocess.TimeoutExpired:
                 process.kill()
+            assert ended is None, f"the upstream had ended by itself: {ended}"
