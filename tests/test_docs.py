@@ -83,8 +83,10 @@ def test_every_setting_a_paper_names_exists(paper: str) -> None:
 def test_every_path_a_paper_names_exists(paper: str) -> None:
     text = text_of(paper)
     named = set(re.findall(r"(?<![\w/.-])((?:app|deploy|samples|tests|tools)/[\w./-]*\w)", text))
-    named |= {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
+    beside = (ROOT / paper).parent
+    links = {link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link}
     missing = {path for path in named if not (ROOT / path).exists()}
+    missing |= {link for link in links if not (beside / link).exists()}
     assert not missing
 
 

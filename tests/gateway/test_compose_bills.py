@@ -67,7 +67,7 @@ def test_answer_that_breaks_off_is_an_error_in_the_stream(site: Served, upstream
     assert "[DONE]" not in response.text
     row = site.booked(response)
     assert [attempt.outcome for attempt in row.attempts] == ["finished", "failed"]
-    assert (row.outcome, row.usage_source) == ("failed", "estimated")
+    assert (row.outcome, row.usage_source) == ("failed", "counted")
 
 
 def test_answer_that_fails_after_the_regions_were_given_is_an_error_in_the_stream(
@@ -109,7 +109,7 @@ def test_reader_that_breaks_off_is_an_error_before_the_stream(site: Served, upst
     response = site.chat("told", messages=question(BLANK), stream=True)
     assert (response.status_code, response.json()["error"]["code"]) == (502, "backend_protocol_error")
     [attempt] = site.booked(response).attempts
-    assert (attempt.outcome, attempt.usage_source, attempt.model) == ("failed", "estimated", "reader")
+    assert (attempt.outcome, attempt.usage_source, attempt.model) == ("failed", "counted", "reader")
 
 
 def test_broken_picture_is_the_callers_fault(site: Served, upstream: Upstream) -> None:

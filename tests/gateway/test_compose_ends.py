@@ -68,7 +68,7 @@ def test_caller_who_leaves_while_the_pictures_are_read_is_booked_with_that_step(
     row = site.row(request_id)
     assert (row.outcome, row.backend_model) == ("gone", "remote-reader")
     [attempt] = row.attempts
-    assert (attempt.model, attempt.outcome, attempt.usage_source) == ("reader", "gone", "estimated")
+    assert (attempt.model, attempt.outcome, attempt.usage_source) == ("reader", "gone", "counted")
     assert len(upstream.requests) == 1
 
 

@@ -64,6 +64,7 @@ _CODES: Mapping[type[GatewayError], int] = {
     errors.PayloadTooLarge: _BAD_ARGUMENT,
     errors.UnsupportedMediaType: _INVALID_JSON,
     errors.RateLimited: 18,
+    errors.IdempotencyConflict: 18,
     errors.QuotaExceeded: 19,
     errors.BackendRefused: _BAD_ARGUMENT,
     errors.ContextTooLong: _BAD_ARGUMENT,
