@@ -108,6 +108,22 @@ async def test_end_of_an_answer_leaves_once_it_is_kept(
     assert shelf.given_up == []
 
 
+async def test_answer_that_says_what_went_wrong_is_not_kept(shelf: Shelf) -> None:
+    async def send(_: Any) -> None:
+        return None
+
+    turn = await a_turn(idempotency_on(shelf))
+    tapped = turn.tapped(send)
+
+    async def answering() -> None:
+        await tapped({"type": "http.response.start", "status": 400, "headers": []})
+        await tapped({"type": "http.response.body", "body": b"no"})
+
+    await turn.run(answering())
+    assert not shelf.keeping.is_set()
+    assert shelf.given_up == [turn.claim]
+
+
 async def test_claims_are_renewed_as_long_as_their_requests_run(shelf: Shelf) -> None:
     idempotency, done = idempotency_on(shelf), asyncio.Event()
     turn = await a_turn(idempotency)
