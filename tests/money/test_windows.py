@@ -18,7 +18,10 @@ GATEWAYS = 3
 LIMIT, SPAN_S = 240, 60.0
 RUN_S = float(os.environ.get("TUWEN_WINDOW_S", "125"))
 LEAST_SHARE = 0.95
-_CALLERS = 12
+_FIRST_CALLERS, _MORE_CALLERS = 4, 16
+"""A window frees at the pace at which it was filled; so that callers always wait for it, most come once it is full."""
+_FILL_S = 15
+_PAUSE_S = 0.12
 _LOOKS = 1000
 
 
@@ -63,25 +66,28 @@ def test_no_sliding_minute_has_more_than_the_limit_nor_much_less(
     ) as gateways:
         key = gateways.new_key("eager", "--rpm", str(LIMIT))
 
-        def question(number: int) -> Question:
-            return Question(gateways.urls[number % GATEWAYS], key.key, f"m-0-0-1-x{number}")
+        def question(number: int, group: str) -> Question:
+            return Question(gateways.urls[number % GATEWAYS], key.key, f"m-0-0-1-x{group}{number}")
 
         begun_at = time.time()
-        with load(question, callers=_CALLERS, pause_s=0.12) as callers:
-            time.sleep(RUN_S)
-            ended_at = time.time()
-    admissions = _admissions(callers.got, upstream.ended())
+        with load(lambda number: question(number, "first"), callers=_FIRST_CALLERS, pause_s=_PAUSE_S) as few:
+            time.sleep(_FILL_S)
+            with load(lambda number: question(number, "more"), callers=_MORE_CALLERS, pause_s=_PAUSE_S) as many:
+                time.sleep(RUN_S - _FILL_S)
+                ended_at = time.time()
+    got = [*few.got, *many.got]
+    admissions = _admissions(got, upstream.ended())
     most = max(_in_each_span(begun_at - SPAN_S, ended_at, admissions, _surely_within))
     least = min(_in_each_span(begun_at, ended_at - SPAN_S, admissions, _maybe_within))
     doubts_ms = sorted(1000 * (each.until - each.since) for each in admissions)
-    assert {got.status for got in callers.got} == {200, 429}
+    assert {each.status for each in got} == {200, 429}
     assert len(upstream.log()) == len(admissions)
     assert most <= LIMIT
     assert least >= LEAST_SHARE * LIMIT
     shown(
         "windows",
         gateways=GATEWAYS,
-        requests=len(callers.got),
+        requests=len(got),
         requests_a_minute_allowed=LIMIT,
         in_the_fullest_minute=most,
         in_the_emptiest=least,
