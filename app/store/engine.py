@@ -62,7 +62,7 @@ class Place:
             return cls.of_file(data_dir / DATABASE_NAME)
         try:
             url = make_url(database_url)
-        except ArgumentError as error:
+        except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
             raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}") from error
         if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
             raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}")

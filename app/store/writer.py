@@ -21,7 +21,11 @@ _T = TypeVar("_T")
 _Change: TypeAlias = Callable[[Connection], _T]
 
 # What a single piece of work may be guilty of. Any other error of the database is trouble with the disk or a lock.
-_OWN_FAULTS = (IntegrityError, DataError, InterfaceError, ProgrammingError, OverflowError, UnicodeEncodeError)
+# The built-in ones are numbers and text that a driver will not take, or a mistake of ours: it must not end the thread.
+_OWN_FAULTS = (
+    *(IntegrityError, DataError, InterfaceError, ProgrammingError),
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+)
 
 
 class Bulk(Protocol):
@@ -182,11 +186,10 @@ class GroupWriter:
     def _commit(self, connection: Connection, batch: Sequence[_Work]) -> list[Any]:
         """Commits a batch; its results in order. Work that is at fault itself fails alone."""
         try:
-            with connection.begin() as transaction:
+            with connection.begin():
                 results = self._execute(connection, batch)
-                self._unsure = True  # should this break, nobody can say whether it was done
-                transaction.commit()
-                self._unsure = False
+                self._unsure = True  # should the commit break that follows, nobody can say whether it was done
+            self._unsure = False
         except _OWN_FAULTS as error:
             if connection.invalidated:  # the server went away, whatever the driver calls it
                 raise

@@ -1,4 +1,4 @@
-"""Several processes on one database, and one that dies. Those over five seconds start several of them on a busy machine."""
+"""Several processes on one database, and one that dies. What takes over five seconds starts them on a busy machine."""
 
 from __future__ import annotations
 
