@@ -278,6 +278,10 @@ class InternalError(GatewayError):
     code = "internal_error"
 
 
+_AWAY = "The gateway cannot reach its records at the moment. Try again shortly."
+_AWAY_CHINESE = "网关暂时无法访问其账目数据库，请稍后重试。"
+
+
 class RecordsUnavailable(InternalError):
     """Keys and ledger cannot be reached: nothing is answered that could not be booked.
 
@@ -290,13 +294,13 @@ class RecordsUnavailable(InternalError):
 
     def __init__(
         self,
-        message: str = "The gateway cannot reach its records at the moment. Try again shortly.",
+        message: str = _AWAY,
         *,
         detail: str = "",
         unsure: bool = False,
         code: str | None = None,
-        chinese: str = "网关暂时无法访问其账目数据库，请稍后重试。",
+        chinese: str = "",
     ) -> None:
-        super().__init__(message, code=code, chinese=chinese)
+        super().__init__(message, code=code, chinese=chinese or (_AWAY_CHINESE if message is _AWAY else ""))
         self.detail = detail
         self.unsure = unsure
