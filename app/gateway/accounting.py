@@ -118,10 +118,17 @@ class Meter:
         if self._asked.tariff is None and self._caller.budgeted:
             raise _unpriced(self._asked)
         prompt = Prompt.of(request)
-        longest = longest_output_tokens(
-            request.max_output_tokens, self._asked, route, prompt.tokens(self._asked.image_tokens)
+        prompt_tokens = prompt.tokens(self._asked.image_tokens)
+        tally = Tally(
+            model=self._asked,
+            route=route,
+            prompt_tokens=prompt_tokens,
+            image_count=len(prompt.pictures),
+            longest_output_tokens=longest_output_tokens(request.max_output_tokens, self._asked, route, prompt_tokens),
+            streamed=self._stream,
+            start_s=self._clock.monotonic(),
+            dispatched=dispatched,
         )
-        tally = Tally(self._asked, route, prompt, longest, self._stream, self._clock.monotonic(), dispatched)
         spent_micros = sum(row.cost_micros for row in self._rows(tally.start_s, open_=True))
         wanted_micros = max(0, spent_micros + tally.most_micros() - self._held_micros)
         self._attempts.append(tally)

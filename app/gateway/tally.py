@@ -9,7 +9,7 @@ from app.accounts.interfaces import AttemptRow, Outcome
 from app.accounts.usage import book_attempt
 from app.config.catalog import Model, Route
 from app.core.events import Event, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport, UsageSource
-from app.gateway.estimates import Prompt, cautious
+from app.gateway.estimates import cautious
 from app.media.tokens import text_tokens
 
 _LONGEST_TOKENS_PER_DELTA = 3
@@ -25,6 +25,7 @@ class Tally:
     """One attempt.
 
     Args:
+        prompt_tokens: an estimate. image_count: the pictures that were sent.
         longest_output_tokens: what its answer may take.
         streamed: whether the answer comes delta by delta; of one that comes whole nothing can be counted.
         start_s, end_s: monotonic; `end_s` is `None` while it runs.
@@ -34,7 +35,8 @@ class Tally:
 
     model: Model
     route: Route
-    prompt: Prompt
+    prompt_tokens: int
+    image_count: int
     longest_output_tokens: int
     streamed: bool
     start_s: float
@@ -73,14 +75,13 @@ class Tally:
         nothing is."""
         if not self.is_paid:
             return None
-        image_count = len(self.prompt.pictures)
         if self.reported is not None:
-            return replace(self.reported, image_count=self.reported.image_count or image_count)
+            return replace(self.reported, image_count=self.reported.image_count or self.image_count)
         output_tokens, source = _counted(self.output, streamed=self.streamed)
         return UsageReport(
-            input_tokens=self.prompt.tokens(self.model.image_tokens),
+            input_tokens=self.prompt_tokens,
             output_tokens=output_tokens,
-            image_count=image_count,
+            image_count=self.image_count,
             source=source,
         )
 
@@ -90,9 +91,9 @@ class Tally:
             return 0
         return self.model.tariff.most_micros(
             UsageReport(
-                input_tokens=cautious(self.prompt.tokens(self.model.image_tokens)),
+                input_tokens=cautious(self.prompt_tokens),
                 output_tokens=self.longest_output_tokens,
-                image_count=len(self.prompt.pictures),
+                image_count=self.image_count,
             )
         )
 
