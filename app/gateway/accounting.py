@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 
@@ -138,6 +139,9 @@ class Meter:
             refusal = await self._ledger.hold(HoldOrder(self.standing(), wanted_micros))
         except RecordsUnavailable as error:
             self._take_back(wanted_micros, stored=before or error.unsure)
+            raise
+        except asyncio.CancelledError:
+            tally.dispatched = False  # the caller left before anybody was asked
             raise
         if refusal is not None:
             self._take_back(wanted_micros, stored=before)

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,13 @@ class Site:
         scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b""}
         return asyncio.create_task(self._app({**scope, "headers": self._headers}, receive, send))
 
+    @property
+    def database(self) -> Path:
+        return self._data_dir / "tuwen.db"
+
     async def booked(self) -> LedgerRow:
         """The one row there is."""
-        store = await SqlStore.open(self._data_dir / "tuwen.db")
+        store = await SqlStore.open(self.database)
         try:
             [row] = await store.rows(since=0, limit=10)
         finally:
@@ -101,6 +107,20 @@ async def test_leaving_before_the_first_word_ends_the_upstream_call(site: Site, 
     await request
     await asked.closed()
     assert (await site.booked()).outcome == "gone"
+
+
+async def test_leaving_while_money_is_set_aside_costs_nothing(site: Site) -> None:
+    """The first thing a request without pictures waits for is the commit of its hold."""
+    with closing(sqlite3.connect(site.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        site.left.set()
+        request = site.ask(at_once)
+        await asyncio.wait([request], timeout=0.1)  # it ends once it is booked, which waits for the lock
+        other.execute("ROLLBACK")
+    await request
+    row = await site.booked()
+    assert (row.outcome, row.state, row.cost_micros, row.input_tokens) == ("gone", "released", 0, 0)
+    assert not site.upstream.requests
 
 
 @pytest.mark.parametrize("stuck_at", [1, 2, 3])
