@@ -170,7 +170,8 @@ class GroupWriter:
                 connection = connection or self._engine.connect()
                 results = self._commit(connection, batch)
             except DatabaseError as error:
-                _log.warning("commit %d of %d failed: %s", attempt, tries, error.orig)
+                level = logging.DEBUG if self._down else logging.WARNING  # said once an outage, however many ask
+                _log.log(level, "commit %d of %d failed: %s", attempt, tries, error.orig)
                 failure = error
                 if connection is not None and (connection.closed or connection.invalidated):
                     connection.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -113,6 +114,9 @@ async def test_database_that_is_known_to_be_away_is_tried_once(
         await outcomes(writer.add(insert, ("a", 1)))
         assert [record.getMessage()[:16] for record in caplog.records] == [f"commit {n} of 3 fa" for n in (1, 2, 3)]
         caplog.clear()
+        await outcomes(writer.add(insert, ("a", 1)))
+        assert caplog.records == [], "it was said before"
+        caplog.set_level(logging.DEBUG, "app.store.writer")
         await outcomes(writer.add(insert, ("a", 1)))
         assert [record.getMessage()[:16] for record in caplog.records] == ["commit 1 of 1 fa"]
     await writer.add(insert, ("c", 3))
