@@ -1,9 +1,8 @@
-"""Keys and ledger over a real file."""
+"""Rows and sums, over a real file and a real server."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import stat
 import time
@@ -16,15 +15,14 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
-from app.accounts.balances import Balance
-from app.accounts.interfaces import AttemptRow, HeldKey, KeyRecord, LedgerRow, UsageSummary
+from app.accounts.interfaces import AttemptRow, LedgerRow, UsageSummary
 from app.accounts.usage import NO_TARIFF
-from app.core.errors import InternalError
+from app.core.errors import InternalError, RecordsUnavailable
+from app.store.journal import FILE_NAME
 from app.store.sql import SqlStore
 from app.store.tables import attempts, ledger
 from tests.accounts.records import a_row, an_attempt
-
-KEY = KeyRecord("key_1", "laptop", "d1", admin=True, created_at=10.0)
+from tests.store.requests import a_key
 
 
 @pytest.fixture
@@ -33,7 +31,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[SqlStore]:
+async def filed(path: Path) -> AsyncIterator[SqlStore]:
+    """A store in a file that the test looks at."""
     store = await SqlStore.open(path)
     yield store
     await store.aclose()
@@ -47,8 +46,8 @@ def test_attempts_have_the_request_and_one_column_per_field_in_its_order() -> No
     assert list(attempts.columns.keys()) == ["request_id", *(field.name for field in fields(AttemptRow))]
 
 
-async def test_file_is_for_its_owner_only(store: SqlStore, path: Path) -> None:
-    await store.settle(a_row())
+async def test_file_is_for_its_owner_only(filed: SqlStore, path: Path) -> None:
+    await filed.settle(a_row())
     for file in path.parent.iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
@@ -117,12 +116,13 @@ async def test_second_booking_of_a_request_adds_no_attempt_twice(store: SqlStore
     assert await store.rows(since=0, limit=10) == [row]
 
 
-async def test_row_whose_attempt_cannot_be_stored_is_not_stored_either(store: SqlStore) -> None:
+async def test_row_whose_attempt_cannot_be_stored_is_not_stored_either(store: SqlStore, tmp_path: Path) -> None:
+    """It waits in the journal whole, and harms no neighbour."""
     poison = a_row(request_id="poison", attempts=(an_attempt(), an_attempt(number=2, cost_micros=2**70)))
     good = a_row(request_id="good", attempts=(an_attempt(),))
-    outcomes = await asyncio.gather(store.settle(poison), store.settle(good), return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [InternalError, type(None)]
+    assert await asyncio.gather(store.settle(poison), store.settle(good)) == [poison, good]
     assert await store.rows(since=0, limit=10) == [good]
+    assert str(2**70) in (tmp_path / "journal" / FILE_NAME).read_text()
 
 
 async def test_row_is_booked_though_its_waiter_is_cancelled(store: SqlStore) -> None:
@@ -153,40 +153,28 @@ async def test_closed_store_refuses_rows_and_closes_again(path: Path) -> None:
         await store.settle(a_row())
 
 
-async def test_row_that_cannot_be_stored_fails_alone_and_goes_to_the_log(
-    store: SqlStore, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_rows_that_cannot_be_stored_wait_in_the_journal_alone(store: SqlStore, tmp_path: Path) -> None:
     poison = a_row(request_id="poison", cost_micros=2**70)
     surrogate = a_row(request_id="surrogate", model="\ud800")
     good = [a_row(request_id=f"r{number}") for number in range(3)]
-    outcomes = await asyncio.gather(
-        *(store.settle(row) for row in (good[0], poison, good[1], surrogate, good[2])), return_exceptions=True
-    )
-    assert [type(outcome) for outcome in outcomes] == [
-        type(None),
-        InternalError,
-        type(None),
-        InternalError,
-        type(None),
-    ]
+    await asyncio.gather(*(store.settle(row) for row in (good[0], poison, good[1], surrogate, good[2])))
     assert len(await store.rows(since=0, limit=10)) == 3
-    critical = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
-    assert len(critical) == 2
-    assert str(2**70) in critical[0]
+    kept = (tmp_path / "journal" / FILE_NAME).read_text()
+    assert all(f'"{name}"' in kept for name in ("poison", "surrogate"))
 
 
-async def test_reading_does_not_wait_for_a_writer(store: SqlStore, path: Path) -> None:
-    await store.settle(a_row())
+async def test_reading_does_not_wait_for_a_writer(filed: SqlStore, path: Path) -> None:
+    await filed.settle(a_row())
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        assert len(await store.rows(since=0, limit=10)) == 1
+        assert len(await filed.rows(since=0, limit=10)) == 1
 
 
-async def test_damage_while_reading_is_our_fault_and_says_no_more(store: SqlStore, path: Path) -> None:
+async def test_damage_while_reading_is_our_fault_and_says_no_more(filed: SqlStore, path: Path) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute("DROP TABLE ledger")
-    with pytest.raises(InternalError, match="cannot read its records"):
-        await store.rows(since=0, limit=1)
+    with pytest.raises(RecordsUnavailable, match="cannot reach its records"):
+        await filed.rows(since=0, limit=1)
 
 
 async def test_summary_adds_up_per_model(store: SqlStore) -> None:
@@ -211,78 +199,20 @@ async def test_summary_counts_what_has_no_tariff(store: SqlStore) -> None:
     assert (group.requests, group.unpriced) == (3, 1)
 
 
-async def test_days_are_those_of_local_time(store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_days_are_those_of_local_time(filed: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Shanghai")
     time.tzset()
     try:
-        await store.settle(a_row(request_id="1", started_at=1_763_481_600.0))  # 2025-11-18 16:00 UTC, midnight there
-        await store.settle(a_row(request_id="2", started_at=1_763_481_599.9))
-        assert [group.group for group in await store.summary("day", since=0)] == ["2025-11-18", "2025-11-19"]
+        await filed.settle(a_row(request_id="1", started_at=1_763_481_600.0))  # 2025-11-18 16:00 UTC, midnight there
+        await filed.settle(a_row(request_id="2", started_at=1_763_481_599.9))
+        assert [group.group for group in await filed.summary("day", since=0)] == ["2025-11-18", "2025-11-19"]
     finally:
         monkeypatch.undo()
         time.tzset()
 
 
 async def test_keys_are_summed_up_with_their_names(store: SqlStore) -> None:
-    await store.add_key(KEY)
+    await store.add_key(a_key(name="laptop"))
     await store.settle(a_row(request_id="1", key_id="key_1"))
     await store.settle(a_row(request_id="2", key_id="local"))
     assert [group.group for group in await store.summary("key", since=0)] == ["key_1 laptop", "local"]
-
-
-async def test_key_is_found_by_digest_also_when_revoked(store: SqlStore) -> None:
-    await store.add_key(KEY)
-    assert await store.key_by_digest("d1") == HeldKey(KEY, Balance("key_1"))
-    assert await store.key_by_digest("d2") is None
-    assert await store.revoke_key("key_1", 20.0)
-    assert await store.key_by_digest("d1") == HeldKey(replace(KEY, revoked_at=20.0), Balance("key_1"))
-
-
-async def test_key_is_found_by_id(store: SqlStore) -> None:
-    await store.add_key(KEY)
-    assert await store.key_by_id("key_1") == HeldKey(KEY, Balance("key_1"))
-    assert await store.key_by_id("key_2") is None
-
-
-async def test_vendor_secret_of_a_live_key_is_renewed_one_by_one(store: SqlStore) -> None:
-    await store.add_key(KEY)
-    await store.add_key(replace(KEY, id="key_2", digest="d2"))
-    assert await asyncio.gather(store.renew_vendor_secret("key_1"), store.renew_vendor_secret("key_1")) == [2, 3]
-    assert await store.keys() == [replace(KEY, vendor_version=3), replace(KEY, id="key_2", digest="d2")]
-
-
-async def test_vendor_secret_of_no_live_key_is_not_renewed(store: SqlStore) -> None:
-    await store.add_key(KEY)
-    await store.revoke_key("key_1", 20.0)
-    assert await store.renew_vendor_secret("key_1") is None
-    assert await store.renew_vendor_secret("key_2") is None
-    assert await store.key_by_id("key_1") == HeldKey(replace(KEY, revoked_at=20.0), Balance("key_1"))
-
-
-async def test_keys_come_oldest_first(store: SqlStore) -> None:
-    newer, older = replace(KEY, created_at=2.0), KeyRecord("key_0", "old", "d0", admin=False, created_at=1.0)
-    await store.add_key(newer)
-    await store.add_key(older)
-    assert await store.keys() == [older, newer]
-
-
-async def test_key_is_revoked_once(store: SqlStore) -> None:
-    await store.add_key(KEY)
-    assert await store.revoke_key("key_1", 20.0)
-    assert not await store.revoke_key("key_1", 30.0)
-    assert not await store.revoke_key("key_2", 30.0)
-    assert (await store.keys())[0].revoked_at == 20.0
-
-
-async def test_key_of_an_id_there_is_fails(store: SqlStore) -> None:
-    await store.add_key(KEY)
-    with pytest.raises(InternalError):
-        await store.add_key(replace(KEY, digest="d2"))
-
-
-async def test_first_key_is_added_only_where_there_is_none(store: SqlStore) -> None:
-    assert await store.add_first_key(KEY)
-    assert await store.keys() == [KEY]
-    await store.revoke_key("key_1", 20.0)
-    assert not await store.add_first_key(replace(KEY, id="key_2", digest="d2"))
-    assert len(await store.keys()) == 1
