@@ -11,9 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.accounts.interfaces import AttemptRow, LedgerRow
-from app.accounts.usage import NO_TARIFF, book, book_attempt, is_unpriced, usage_of
+from app.accounts.usage import (
+    NO_TARIFF,
+    book,
+    book_attempt,
+    has_tiers,
+    is_unpriced,
+    tariff_json,
+    tariff_of,
+    usage_of,
+    volume_units,
+    with_attempts,
+    with_volume,
+)
 from app.core.events import UsageReport, UsageSource
-from app.core.money import FREE, Tariff
+from app.core.money import FREE, Prices, Tariff, Tier
 
 TARIFF = Tariff(input_per_million=4_000_000, output_per_million=12_000_000, cached_per_million=1_000_000, per_call=7)
 USAGE = UsageReport(input_tokens=1000, output_tokens=200, cached_tokens=100, reasoning_tokens=50, image_count=2)
@@ -180,3 +192,93 @@ def test_every_number_of_a_row_fits_a_64_bit_column(usage: UsageReport, elapsed_
         if isinstance(value := getattr(part, field), int)
     ]
     assert all(0 <= number < 2**63 for number in numbers)
+
+
+TIERED = Tariff(
+    input_per_million=4_000_000,
+    output_per_million=12_000_000,
+    tiers=(Tier(1000, Prices(2_000_000, 6_000_000, cached_per_million=500_000)), Tier(5000, Prices(per_call=3))),
+)
+
+
+@pytest.mark.parametrize(
+    "tariff", [FREE, TARIFF, TIERED, Tariff(per_call=1, volume="calls", tiers=(Tier(1, Prices()),))]
+)
+def test_tariff_that_a_row_keeps_is_read_back(tariff: Tariff) -> None:
+    assert tariff_of(tariff_json(tariff)) == tariff
+
+
+def test_unknown_tariff_is_read_back_as_none() -> None:
+    assert tariff_json(None) == NO_TARIFF
+    assert tariff_of(NO_TARIFF) is None
+
+
+def test_tariff_without_tiers_is_kept_as_it_was_before_there_were_tiers() -> None:
+    assert tariff_json(TARIFF) == (
+        '{"cached_per_million":1000000,"input_per_million":4000000,"output_per_million":12000000,"per_call":7,'
+        '"per_image":0}'
+    )
+    assert not has_tiers(attempted())
+
+
+def test_row_of_before_there_were_tiers_is_read() -> None:
+    """Such a row may also lack what has a default."""
+    assert tariff_of('{"input_per_million":4,"output_per_million":5}') == Tariff(4, 5)
+    assert tariff_of("{}") == FREE
+
+
+def test_reading_a_tariff_twice_gives_the_same_one() -> None:
+    text = tariff_json(TIERED)
+    assert tariff_of(text) == tariff_of(text) == TIERED
+
+
+def test_attempt_with_tiers_is_known_by_its_text() -> None:
+    assert has_tiers(attempted(tariff=TIERED))
+    assert not has_tiers(attempted(tariff=None))
+
+
+def test_attempt_is_priced_by_its_place_in_the_months_volume() -> None:
+    usage = UsageReport(input_tokens=100, output_tokens=50)
+    first = attempted(tariff=TIERED, usage=usage)
+    assert (first.cost_micros, first.volume_before) == (100 * 4 + 50 * 12, 0)
+    later = with_volume(first, TIERED, 1000)
+    assert (later.cost_micros, later.volume_before) == (100 * 2 + 50 * 6, 1000)
+    assert later == attempted(tariff=TIERED, usage=usage, volume_before=1000)
+    assert with_volume(later, TIERED, 0) == first
+
+
+def test_row_is_the_sum_of_attempts_that_were_priced_anew() -> None:
+    row = booked(attempted(1, tariff=TIERED), attempted(2, tariff=TIERED))
+    priced = [with_volume(attempt, TIERED, 5000) for attempt in row.attempts]
+    changed = with_attempts(row, priced)
+    assert changed.cost_micros == 6
+    assert changed.attempts == tuple(priced)
+    assert with_attempts(changed, row.attempts) == row
+
+
+def test_only_what_is_paid_adds_to_the_volume() -> None:
+    assert volume_units(attempted(tariff=TIERED), TIERED) == 1200
+    nothing = attempted(tariff=TIERED, usage=None, outcome="failed")
+    assert volume_units(nothing, TIERED) == 0
+    by_call = Tariff(per_call=1, volume="calls", tiers=(Tier(1, Prices()),))
+    assert volume_units(attempted(tariff=by_call), by_call) == 1
+    assert volume_units(attempted(tariff=by_call, usage=UsageReport()), by_call) == 1
+    assert volume_units(attempted(tariff=by_call, usage=None, outcome="failed"), by_call) == 0
+    assert volume_units(attempted(tariff=by_call, usage=None, outcome="gone"), by_call) == 0
+    assert volume_units(attempted(tariff=by_call, outcome="gone"), by_call) == 1
+
+
+def test_request_under_way_stands_as_it_would_be_booked() -> None:
+    running = attempted(outcome="running")
+    row = book(
+        request_id="r1", started_at=1.0, key_id="k", model="m", stream=False, attempts=(running,), tariff=TARIFF,
+        first_event_ms=None, total_ms=1, outcome="running", state="dispatched", hold_micros=9000, day="2025-11-20",
+        lease_until=21.0, queued_ms=3.6,
+    )  # fmt: skip
+    assert (row.state, row.outcome, row.hold_micros, row.day) == ("dispatched", "running", 9000, "2025-11-20")
+    assert (row.lease_until, row.queued_ms, row.cost_micros) == (21.0, 4, running.cost_micros)
+    assert booked().state == "settled"
+
+
+def test_usage_of_no_attempt_is_nothing() -> None:
+    assert usage_of(()) == UsageReport(source="counted")
