@@ -15,7 +15,8 @@ PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --g
 VENDOR_SDKS := alibabacloud-contactcenterai20240603 alibabacloud-tea-openapi bce-python-sdk qianfan==0.4.12.3 \
 	spark_ai_python
 
-.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy vendors-test money-test
+.PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy \
+	vendors-test money-test
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -67,7 +68,7 @@ vendors-test: $(VENV)/.ready-vendors  ## every vendor beside its own SDK; a line
 
 money-test: $(VENV)/.ready-test  ## kills, races, outages; a line per proof; CHECKS=folder of black-box checks, TUWEN_KILLS=8: fewer
 	@tools/services.sh
-	@CHECKS="$(CHECKS)" $(PYTEST) --maxprocesses 2 --quiet tests/money $(ARGS)
+	@CHECKS="$(CHECKS)" $(PYTEST) --maxprocesses 2 --dist load --maxschedchunk 1 --quiet tests/money $(ARGS)
 
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
 	@$(BIN)/python -m tests.bench.ocr_accuracy

@@ -19,6 +19,8 @@ from tests.support.services import postgres, postgres_url, redis, redis_url
 
 __all__ = ["postgres", "postgres_url", "redis", "redis_url"]
 
+_LONG_FIRST = ("test_kill", "test_windows", "test_outages")
+
 Shown = Callable[..., None]
 
 # prices at which a mistake of one token can be seen
@@ -76,6 +78,15 @@ def _quiet_machine(request: pytest.FixtureRequest) -> Iterator[None]:
     with (Path(tempfile.gettempdir()) / f"tuwen-money-test-{os.getuid()}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long ones come first, so that none is left over at the end; then those that wait for an empty machine."""
+    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, _place(item.path.stem)))
+
+
+def _place(module: str) -> int:
+    return _LONG_FIRST.index(module) if module in _LONG_FIRST else len(_LONG_FIRST)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -19,7 +19,7 @@ from tests.support.metered import Metered
 MOST_FALL = 0.35
 CONNECTIONS = 32
 ROUNDS = int(os.environ.get("TUWEN_ROUNDS", "5"))
-ROUND_S = 4.0
+ROUND_S = 3.0
 OFF = {"TUWEN_OPEN_ACCESS": "true"}
 """The environment of a gateway that asks for no key, limits nothing and books nothing."""
 _MODEL = "m-0-0-5"

@@ -20,8 +20,8 @@ RUN_S = float(os.environ.get("TUWEN_WINDOW_S", "125"))
 LEAST_SHARE = 0.95
 _FIRST_CALLERS, _MORE_CALLERS = 4, 16
 """A window frees at the pace at which it was filled; so that callers always wait for it, most come once it is full."""
-_FILL_S = 15
-_PAUSE_S = 0.12
+_FILL_S = 20
+_PAUSE_S = 0.2
 _LOOKS = 1000
 
 
