@@ -14,12 +14,23 @@ _KEY_SCHEME = {"key": {"type": "http", "scheme": "bearer", "description": "A key
 _ERRORS = {
     "400": "The request is at fault; `param` names the field",
     "401": "No key, or not one of ours",
+    "403": "The key is not for this model, or has a budget and the model no tariff",
     "404": "No such model",
+    "409": "A request with this `Idempotency-Key` is being answered, or its answer was not kept",
     "413": "The body is too large",
-    "429": "Come again after `Retry-After` seconds",
+    "429": "Come again after `Retry-After` seconds; of `insufficient_quota`, not until the key has more to spend",
     "502": "The backend answered nonsense, or refused our credentials",
-    "503": "The backend cannot be reached",
+    "503": "The backend cannot be reached, or the gateway's own records",
     "504": "The backend did not answer in time",
+}
+
+
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "For 24 hours, requests with the same key are one request: answered, and charged, once",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
 }
 
 
@@ -52,6 +63,7 @@ def _operation() -> dict[str, Any]:
         "summary": "Ask a model about pictures",
         "operationId": "chat_completions",
         "security": [{"key": []}],
+        "parameters": [_IDEMPOTENCY_KEY],
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {"200": answer, **{status: {"description": words} for status, words in _ERRORS.items()}},
     }
