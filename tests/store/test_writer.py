@@ -268,9 +268,10 @@ async def test_closed_writer_takes_no_more_and_closes_again(engine: Engine) -> N
 
 
 async def test_writer_that_never_wrote_leaves_no_thread(engine: Engine) -> None:
+    before = set(threading.enumerate())
     writer = GroupWriter(engine)
     await writer.aclose()
-    assert "tuwen-writer" not in {thread.name for thread in threading.enumerate()}
+    assert "tuwen-writer" not in {thread.name for thread in set(threading.enumerate()) - before}
 
 
 def test_rows_of_an_event_loop_that_ended_are_written_all_the_same(engine: Engine, path: Path) -> None:
