@@ -129,8 +129,9 @@ def longest_output_tokens(wish: int | None, model: Model, route: Route, prompt_t
 
 
 def _counted(deltas: Sequence[str], *, streamed: bool) -> tuple[int, UsageSource]:
-    """Tokens of what passed: one a delta where deltas are as short as tokens, else by the text's length."""
+    """Tokens of what passed, which may be nothing: one a delta where deltas are as short as tokens, else by the text's
+    length."""
     by_length, count = text_tokens("".join(deltas)), sum(map(bool, deltas))
-    if streamed and by_length <= _LONGEST_TOKENS_PER_DELTA * count:
+    if (streamed or not count) and by_length <= _LONGEST_TOKENS_PER_DELTA * count:
         return count, "counted"
     return by_length, "estimated"
