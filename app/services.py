@@ -144,7 +144,8 @@ async def _bookkeeping(settings: Settings, store: SqlStore, clock: Clock, life: 
     ledger: Ledger = NoLedger() if settings.open_access else store
     details: Details = NoDetails() if settings.open_access else store.details
     books, metrics = Books(ledger, clock), Metrics()
-    await life.enter_async_context(running(books.keep()))
+    await life.enter_async_context(running(books.keep_leases()))
+    await life.enter_async_context(running(books.keep_clean()))
     await life.enter_async_context(running(forget_details(details, clock, days=settings.details_days)))
     for source in (books.readings, store.readings):
         metrics.read_from(source)
@@ -299,9 +300,16 @@ def _fitter(settings: Settings, life: AsyncExitStack) -> PictureFitter:
 async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Work in the background for as long as the block lasts."""
     task = asyncio.create_task(work)
+    task.add_done_callback(_tell_of_end)
     try:
         yield
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _tell_of_end(task: asyncio.Task[None]) -> None:
+    """Work in the background never ends by itself; where it does, its absence would be noticed late."""
+    if not task.cancelled():
+        _log.critical("work in the background has ended", work=str(task.get_coro()), exc_info=task.exception())

@@ -50,7 +50,8 @@ class Details(Protocol):
     """Where they are kept."""
 
     def add(self, detail: Detail) -> None:
-        """Hands one over. Nobody waits for it, and where there are too many, or no database, it is dropped."""
+        """Hands one over. Nobody waits for it; where there are too many, of all or of one key, or no database, it is
+        dropped."""
         ...
 
     async def detail(self, request_id: str) -> Detail | None:

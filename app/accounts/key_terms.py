@@ -174,6 +174,11 @@ def _model_limits(written: Mapping[str, Mapping[str, Any]] | None) -> dict[str, 
     _models(tuple(written or ()), "model_limits")
     found: dict[str, Limits] = {}
     for model, bounds in (written or {}).items():
+        if model.endswith("*"):
+            raise InvalidRequest(
+                f"`model_limits.{shown(model)}` would limit each of many models; name one, by its id.",
+                param="model_limits",
+            )
         for name in bounds:
             if name not in LIMIT_NAMES:
                 raise InvalidRequest(

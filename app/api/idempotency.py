@@ -58,6 +58,7 @@ class Idempotency:
         self._running: set[Turn] = set()
         self._crowded = asyncio.Event()
         self._away = False
+        self._keeping: set[asyncio.Task[None]] = set()
 
     async def turn(
         self, name: bytes, body: bytes, key_id: str, scope: Scope, *, ends_stream: Callable[[bytes], bool]
@@ -108,7 +109,14 @@ class Idempotency:
         with suppress(RecordsUnavailable):  # the claim ends with its lease
             await self._answers.give_up(turn.claim)
 
-    async def store(self, claim: Claim, answer: KeptAnswer | None) -> None:
+    async def keep_answer(self, claim: Claim, answer: KeptAnswer | None) -> None:
+        """Keeps an answer, to the end even where the caller leaves meanwhile."""
+        keeping = asyncio.create_task(self._store(claim, answer))
+        self._keeping.add(keeping)
+        keeping.add_done_callback(self._keeping.discard)
+        await asyncio.shield(keeping)
+
+    async def _store(self, claim: Claim, answer: KeptAnswer | None) -> None:
         """Keeps an answer. Where the records are away it is not kept, but it is good and paid for: it goes out."""
         try:
             crowded = await self._answers.keep(claim, answer, now=self._clock.now())
@@ -177,8 +185,8 @@ class Turn:
             if message["type"] == "http.response.start":
                 self._begin(message)
             elif self._status == 200 and not self._kept and self._add(message):
-                self._kept = True  # even if we end right here: the writer has it
-                await self._idempotency.store(self.claim, self._answer())
+                self._kept = True  # even if we end right here: it is kept all the same
+                await self._idempotency.keep_answer(self.claim, self._answer())
             await send(message)
 
         return send_kept

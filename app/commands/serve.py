@@ -67,7 +67,7 @@ def serve(settings: Settings) -> None:
         _say(_welcome(base_url, minted))
     _say(f"Tuwen serves on {base_url} (OpenAI base URL: {base_url}/v1)")
     if settings.workers > 1:
-        code = Workers(settings.workers, listener, os.environ).run()
+        code = Workers(settings.workers, listener, os.environ, stopping=stopping.asked).run()
         _remark("Stopped.")
         sys.exit(code)
     _run(settings, listener, stopping)

@@ -10,16 +10,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from types import FrameType
 
 import structlog
 
 _log = structlog.get_logger(__name__)
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGTERM))
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+_HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
 _HOPELESS_S = 5.0
-"""A worker that fails sooner fails for a reason that another would meet as well."""
+"""Before any worker has lived so long, one that fails does so for a reason that another would meet as well."""
+_AGAIN_S = 2.0
 _LOOK_S = 0.2
+_STDIN = 0
 
 
 class Workers:
@@ -28,56 +30,89 @@ class Workers:
     Args:
         listener: they all take connections from it.
         environment: theirs.
+        stopping: whether we were told to end already.
     """
 
-    def __init__(self, count: int, listener: socket.socket, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, count: int, listener: socket.socket, environment: Mapping[str, str], *, stopping: bool = False
+    ) -> None:
         self._listener = listener
         self._environment = dict(environment)
-        self._stopping = False
-        self._started: dict[subprocess.Popen[bytes], float] = {}
-        for number in {*_PASSED_ON}:
-            signal.signal(number, self._pass_on)
-        for _ in range(count):
-            self._start()
+        self._stopping = stopping
+        self._hung_up = False
+        self._proven = False
+        self._code = 0
+        self._running: dict[subprocess.Popen[bytes], float] = {}
+        self._due_s = [time.monotonic()] * count
+        self._attended = os.isatty(_STDIN)
 
     def run(self) -> int:
-        """Watches until all have ended; the exit code. One that dies is replaced, one that cannot start ends all."""
-        code = 0
-        while self._started:
-            for process in [each for each in self._started if each.poll() is not None]:
-                lived_s = time.monotonic() - self._started.pop(process)
-                if self._stopping:
-                    continue
-                if process.returncode and lived_s < _HOPELESS_S:
-                    code = process.returncode if process.returncode > 0 else 1
-                    self._stop()
-                else:
-                    _log.error("a worker died and is replaced", pid=process.pid, code=process.returncode)
-                    self._start()
+        """Starts them and watches until all have ended; the exit code. One that dies is replaced; where none can start
+        at all, all end."""
+        self._attend()
+        told = False
+        while not self._stopping or self._running:
+            self._reap()
+            if self._stopping and not told:
+                told = True
+                self._tell(signal.SIGTERM)
+            elif not self._stopping:
+                self._pass_hangup_on()
+                self._start_due()
             time.sleep(_LOOK_S)
-        return code
+        return self._code
 
-    def _start(self) -> None:
-        process = subprocess.Popen(  # noqa: S603 - this very program
-            [sys.executable, "-m", "app.cli", "serve-worker", str(self._listener.fileno())],
-            stdin=subprocess.PIPE,  # closed when we die, however we do
-            pass_fds=[self._listener.fileno()],
-            env=self._environment,
-        )
-        self._started[process] = time.monotonic()
+    def _attend(self) -> None:
+        """Signals only leave a note: the loop acts on it, when no worker is half started."""
+        for number in _ENDS:
+            signal.signal(number, lambda _number, _frame: setattr(self, "_stopping", True))
+        if _HANGUP is not None:
+            signal.signal(_HANGUP, lambda _number, _frame: setattr(self, "_hung_up", True))
 
-    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
-        if number in {signal.SIGTERM, signal.SIGINT}:
-            self._stop()
-        else:
-            self._tell(number)
+    def _reap(self) -> None:
+        now_s = time.monotonic()
+        self._proven = self._proven or any(now_s - since_s > _HOPELESS_S for since_s in self._running.values())
+        for process in [each for each in self._running if each.poll() is not None]:
+            del self._running[process]
+            if process.returncode and not self._proven and not self._stopping:
+                self._code = process.returncode if process.returncode > 0 else 1
+                self._stopping = True
+            elif not self._stopping:
+                _log.error("a worker died and is replaced", pid=process.pid, code=process.returncode)
+                self._due_s.append(now_s + _AGAIN_S)
 
-    def _stop(self) -> None:
-        self._stopping = True
-        self._tell(signal.SIGTERM)
+    def _start_due(self) -> None:
+        now_s = time.monotonic()
+        due = [at_s for at_s in self._due_s if at_s <= now_s]
+        self._due_s = [at_s for at_s in self._due_s if at_s > now_s]
+        for _ in due:
+            self._running[self._started()] = now_s
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """A worker, deaf to SIGHUP until it attends to it: by default it would die of it."""
+        before = signal.signal(_HANGUP, signal.SIG_IGN) if _HANGUP is not None else None
+        try:
+            return subprocess.Popen(  # noqa: S603 - this very program
+                [sys.executable, "-m", "app.cli", "serve-worker", str(self._listener.fileno())],
+                stdin=subprocess.PIPE,  # closed when we die, however we do
+                pass_fds=[self._listener.fileno()],
+                env=self._environment,
+            )
+        finally:
+            if _HANGUP is not None:
+                signal.signal(_HANGUP, before)
+
+    def _pass_hangup_on(self) -> None:
+        """A reload for all; but where our terminal was closed, the end: nobody is there who could ask for one."""
+        if self._hung_up and _HANGUP is not None:
+            self._hung_up = False
+            if self._attended and not os.isatty(_STDIN):
+                self._stopping = True
+            else:
+                self._tell(_HANGUP)
 
     def _tell(self, number: int) -> None:
-        for process in self._started:
+        for process in self._running:
             process.send_signal(number)
 
 

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -50,11 +51,24 @@ def _address_and_port(text: str) -> str:
     return text
 
 
+def _redis_url(url: SecretStr) -> SecretStr:
+    try:
+        parts = urlsplit(url.get_secret_value())
+        good = parts.scheme in {"redis", "rediss", "unix"} and (bool(parts.hostname) or parts.scheme == "unix")
+        _ = parts.port  # read, for a port that is none raises
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("must be as redis://:PASSWORD@HOST:6379/0; write / @ : # of a password as %2F %40 %3A %23")
+    return url
+
+
 def _port(text: str) -> None:
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < 65536):
         raise ValueError("must end in a port from 1 to 65535")
 
 
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 FetchAllow = Annotated[tuple[Annotated[str, AfterValidator(_network_and_port)], ...], NoDecode, BeforeValidator(_items)]
 AddressAndPort = Annotated[str, AfterValidator(_address_and_port)]
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_items), Field(min_length=1)]
@@ -86,7 +100,7 @@ class Settings(BaseSettings):
         description="Postgres of keys and ledger: postgresql://USER:PASSWORD@HOST:5432/NAME; unset: SQLite in the data "
         "folder.",
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: RedisUrl | None = Field(
         None,
         description="Redis in which gateways share their limits: redis://HOST:6379/0; unset: each keeps its own.",
     )

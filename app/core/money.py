@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, assert_never
 
 from app.core.events import UsageReport
@@ -112,8 +112,18 @@ class Tariff(Prices):
         return _rounded(scaled) + pictures + self._at(volume_before).per_call
 
     def most_micros(self, usage: UsageReport) -> int:
-        """The most that such an answer can cost, whatever the volume before."""
-        return max(_cost(prices, usage) for prices in (self, *(tier.prices for tier in self.tiers)))
+        """The most that such an answer can cost, whatever the volume before and however much was cached: each thing at
+        its dearest."""
+        if not self.tiers and self.cached_per_million is None:
+            return _cost(self, usage)
+        all_prices = [self, *(tier.prices for tier in self.tiers)]
+        dearest = Prices(
+            input_per_million=max(max(each.input_per_million, each.cached_per_million or 0) for each in all_prices),
+            output_per_million=max(each.output_per_million for each in all_prices),
+            per_image=max(each.per_image for each in all_prices),
+            per_call=max(each.per_call for each in all_prices),
+        )
+        return _cost(dearest, replace(usage, cached_tokens=0))
 
     def _at(self, volume: int) -> Prices:
         """The prices of the unit that comes after so many."""

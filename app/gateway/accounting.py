@@ -118,9 +118,32 @@ class Meter:
         """
         if self._asked.tariff is None and self._caller.budgeted:
             raise _unpriced(self._asked)
+        if not self._stored:
+            self._day = local_day(self._clock.now())
+        tally = self._tally(route, request, dispatched=dispatched)
+        spent_micros = sum(row.cost_micros for row in self._rows(tally.start_s, open_=True))
+        wanted_micros = max(0, spent_micros + tally.most_micros() - self._held_micros)
+        self._attempts.append(tally)
+        self._held_micros += wanted_micros
+        before, self._stored = self._stored, True  # whoever leaves meanwhile leaves a row
+        try:
+            refusal = await self._ledger.hold(HoldOrder(self.standing(), wanted_micros))
+        except RecordsUnavailable as error:
+            tally.dispatched = False
+            if not error.unsure:
+                self._take_back(wanted_micros, stored=before)
+            raise
+        except asyncio.CancelledError:
+            tally.dispatched = False  # the caller left before anybody was asked
+            raise
+        if refusal is not None:
+            self._take_back(wanted_micros, stored=before)
+            raise _exhausted(refusal, tally.most_micros())
+
+    def _tally(self, route: Route, request: ChatRequest, *, dispatched: bool) -> Tally:
         prompt = Prompt.of(request)
         prompt_tokens = prompt.tokens(self._asked.image_tokens)
-        tally = Tally(
+        return Tally(
             model=self._asked,
             route=route,
             prompt_tokens=prompt_tokens,
@@ -130,29 +153,13 @@ class Meter:
             start_s=self._clock.monotonic(),
             dispatched=dispatched,
         )
-        spent_micros = sum(row.cost_micros for row in self._rows(tally.start_s, open_=True))
-        wanted_micros = max(0, spent_micros + tally.most_micros() - self._held_micros)
-        self._attempts.append(tally)
-        self._held_micros += wanted_micros
-        before, self._stored = self._stored, True  # whoever leaves meanwhile leaves a row
-        try:
-            refusal = await self._ledger.hold(HoldOrder(self.standing(), wanted_micros))
-        except RecordsUnavailable as error:
-            self._take_back(wanted_micros, stored=before or error.unsure)
-            raise
-        except asyncio.CancelledError:
-            tally.dispatched = False  # the caller left before anybody was asked
-            raise
-        if refusal is not None:
-            self._take_back(wanted_micros, stored=before)
-            self._refused = True
-            raise _exhausted(refusal, tally.most_micros())
 
     def _take_back(self, micros: int, *, stored: bool) -> None:
-        """The attempt that no money was set aside for did not take place."""
+        """The attempt that no money was set aside for did not take place; where it was the first, nothing is booked."""
         self._attempts.pop()
         self._held_micros -= micros
         self._stored = stored
+        self._refused = not stored
 
     async def dispatch(self) -> None:
         """The backend of the running attempt, which had to wait for its turn, is asked now.
@@ -163,7 +170,7 @@ class Meter:
         self._attempts[-1].dispatched = True
         try:
             await self._ledger.note([self.standing()])
-        except RecordsUnavailable:
+        except (RecordsUnavailable, asyncio.CancelledError):
             self._attempts[-1].dispatched = False
             raise
 
@@ -273,6 +280,7 @@ class Meter:
         paid = any(attempt.is_paid for attempt in self._attempts)
         row = self._row("settled" if paid else "released", self._outcome)
         self.usage = usage_of(row.attempts)
+        self.booked = row  # though the caller may leave while it is written
         self.booked = row = await self._ledger.settle(row)
         self.cost_micros = None if is_unpriced(row) else row.cost_micros
 

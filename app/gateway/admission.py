@@ -76,8 +76,14 @@ class Entry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._admitted is not None:
-            self._windows.leave(self._admitted, self._used)
+        self.leave()
+
+    def leave(self) -> None:
+        """Frees the place, if that was not done before. An answer's last bytes come after it: who asks again as soon as
+        it has them must find room."""
+        admitted, self._admitted = self._admitted, None
+        if admitted is not None:
+            self._windows.leave(admitted, self._used)
 
 
 class Admission:
@@ -98,7 +104,7 @@ class Admission:
         """
         if not caller.may_ask(asked_as, model.id, *model.aliases):
             raise _not_allowed(asked_as)
-        own, of_model = caller.limits, caller.model_limits.get(model.id, NO_LIMITS)
+        own, of_model = caller.limits, _limits_of(model, caller)
         if own == NO_LIMITS and of_model == NO_LIMITS:
             return Entry(self._windows, None)
         windows: list[Window] = []
@@ -107,6 +113,14 @@ class Admission:
         _gather(own, "", weight, windows, slots)
         _gather(of_model, f":{model.id}", weight, windows, slots)
         return Entry(self._windows, Demand(caller.key_id, tuple(windows), tuple(slots)))
+
+
+def _limits_of(model: Model, caller: Caller) -> Limits:
+    """Those of the key for this model, under whichever of its names the operator wrote them."""
+    if not caller.model_limits:
+        return NO_LIMITS
+    names = (model.id, *model.aliases)
+    return next((caller.model_limits[name] for name in names if name in caller.model_limits), NO_LIMITS)
 
 
 def _gather(limits: Limits, suffix: str, weight: int, windows: list[Window], slots: list[Slots]) -> None:

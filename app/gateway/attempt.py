@@ -15,7 +15,15 @@ import structlog
 from app.backends.base import Translator
 from app.config.catalog import Model, Route
 from app.core.clock import Clock
-from app.core.errors import BackendError, BackendTimeout, GatewayError, ImageRejected, InternalError, UnsupportedFeature
+from app.core.errors import (
+    BackendError,
+    BackendTimeout,
+    GatewayError,
+    ImageRejected,
+    InternalError,
+    RecordsUnavailable,
+    UnsupportedFeature,
+)
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
@@ -138,6 +146,8 @@ class Attempts:
             case BackendError():
                 what |= {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
                 _log.warning("backend fault", **what)
+            case RecordsUnavailable():
+                pass  # said once an outage, by those who write
             case InternalError():
                 _log.error("gateway fault", **what, exc_info=fault)
             case _:

@@ -8,7 +8,7 @@ which is at most `RENEW_S` old.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -53,7 +53,6 @@ class Books:
         self._clock = clock
         self._renew_s = renew_s
         self._open: set[OpenRequest] = set()
-        self._away = False
 
     @property
     def open_count(self) -> int:
@@ -72,30 +71,53 @@ class Books:
         """It ended; its row is on the way to the ledger."""
         self._open.discard(request)
 
-    async def keep(self) -> None:
-        """Runs until cancelled."""
-        while True:
-            try:
-                await self.look_after()
-            except RecordsUnavailable as error:
-                if not self._away:  # said once an outage
-                    _log.warning("the records are away; settlements wait in the journal", detail=error.detail)
-                self._away = True
-            else:
-                self._away = False
-            await asyncio.sleep(self._renew_s)
+    async def keep_leases(self) -> None:
+        """Pushes on the leases of our rows; runs until cancelled."""
+        await self._regularly(self.renew)
 
-    async def look_after(self) -> None:
-        """One round. Our own leases come first: after an outage they too have run out.
+    async def keep_clean(self) -> None:
+        """Closes the rows of the dead; runs until cancelled. Beside the leases: a long journal must not delay them."""
+        await self._regularly(self.sweep)
+
+    async def renew(self) -> None:
+        """One round of leases, with what was counted by now.
 
         Raises:
             RecordsUnavailable: the ledger cannot be written.
         """
         await self._ledger.note([request.standing() for request in self._open if request.is_stored])
-        if replayed := await self._ledger.replay():
-            _log.info("rows booked that had waited in the journal", rows=replayed)
+
+    async def sweep(self) -> None:
+        """One round of what others, or we, left behind. Our own leases come first: after an outage they too have run
+        out.
+
+        Raises:
+            RecordsUnavailable: the ledger cannot be written.
+        """
+        failure = None
+        try:
+            if replayed := await self._ledger.replay():
+                _log.info("rows booked that had waited in the journal", rows=replayed)
+        except RecordsUnavailable as error:
+            failure = error
+        await self.renew()
         if expired := await self._ledger.expire(self._clock.now()):
             _log.warning("rows closed whose gateway died", rows=expired)
+        if failure is not None:
+            raise failure
+
+    async def _regularly(self, work: Callable[[], Awaitable[None]]) -> None:
+        away = False
+        while True:
+            try:
+                await work()
+            except RecordsUnavailable as error:
+                if not away:  # said once an outage
+                    _log.warning("the records are away; settlements wait in the journal", detail=error.detail)
+                away = True
+            else:
+                away = False
+            await asyncio.sleep(self._renew_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ class Gateway:
         notices: list[str] = []
         try:
             async with self._admitted(caller, model, request) as entry, meter:
+                entry.used(0)  # until somebody is asked
                 answering = self._answering(model, request, meter, caller)
                 notices = answering.notices
                 del request  # whoever answers lets go of its pictures once the answer has begun
@@ -173,6 +174,8 @@ async def _metered(answering: Attempts | Composed, meter: Meter, entry: Entry) -
             async for batch in batches:
                 if meter.tap(batch):
                     await meter.settle()
+                    entry.used(meter.tokens)
+                    entry.leave()
                 yield batch
     except GatewayError as error:
         meter.failed(error)

@@ -55,23 +55,20 @@ def cursor_of(connection: Connection) -> Iterator[Cursor]:
     Raises:
         DBAPIError: what the driver raised, as SQLAlchemy names it; a connection that broke is marked so.
     """
-    dialect, raw = connection.dialect, connection.connection.cursor()
+    dialect = connection.dialect
     driver = dialect.loaded_dbapi
+    raw: Any = None
     try:
+        raw = connection.connection.cursor()
         yield Cursor(raw, dialect.name)
     except driver.Error as error:
-        broken = dialect.is_disconnect(error, raw.connection, raw)
+        broken = dialect.is_disconnect(error, connection.connection.dbapi_connection, raw)
         wrapped = DBAPIError.instance(
-            None,
-            None,
-            error,
-            driver.Error,
-            connection_invalidated=broken,
-            dialect=dialect,
+            None, None, error, driver.Error, connection_invalidated=broken, dialect=dialect, hide_parameters=True
         )
         if broken:
             connection.invalidate(error)
         raise wrapped from error
     finally:
-        if not connection.invalidated:
+        if raw is not None and not connection.invalidated:
             raw.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -17,6 +18,9 @@ from app.store.database import Database
 from app.store.tables import details
 
 _WAITING_MAX = 1000
+_OF_A_KEY_MAX = 60
+"""In a minute: a client that asks again and again what it is refused must not fill the disk."""
+_MINUTE_S = 60
 _FORGOTTEN_AT_ONCE = 5000
 _DETAIL_MAX_CHARS = 2000
 
@@ -41,11 +45,13 @@ class SqlDetails(Details):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting = 0
+        self._minute = 0
+        self._of_key: Counter[str] = Counter()
         self.dropped = 0
 
     @override
     def add(self, detail: Detail) -> None:
-        if self._waiting >= _WAITING_MAX:
+        if self._waiting >= _WAITING_MAX or not self._has_room(detail):
             self.dropped += 1
             return
         try:
@@ -55,6 +61,14 @@ class SqlDetails(Details):
             return
         self._waiting += 1
         written.add_done_callback(self._done)
+
+    def _has_room(self, detail: Detail) -> bool:
+        minute = int(detail.at) // _MINUTE_S
+        if minute != self._minute:
+            self._minute = minute
+            self._of_key.clear()
+        self._of_key[detail.key_id] += 1
+        return self._of_key[detail.key_id] <= _OF_A_KEY_MAX
 
     def _done(self, written: asyncio.Future[None]) -> None:
         self._waiting -= 1

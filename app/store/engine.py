@@ -73,7 +73,9 @@ class Place:
         return cls(URL.create("sqlite", database=str(file)), file)
 
     def __str__(self) -> str:
-        return str(self.file) if self.file is not None else self.url.render_as_string(hide_password=True)
+        """As it may be shown: nothing of an address that could be a password."""
+        shown = self.url.set(username=None, password=None, query={})
+        return str(self.file) if self.file is not None else shown.render_as_string()
 
 
 def engine_of(place: Place, role: _Role) -> Engine:
@@ -86,6 +88,7 @@ def sqlite_engine(path: Path, role: _Role, *, busy_timeout_s: float = BUSY_TIMEO
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         connect_args={"timeout": busy_timeout_s, "isolation_level": None, "check_same_thread": False},
+        hide_parameters=True,  # they hold digests of keys, and errors go to the log
     )
 
     @event.listens_for(engine, "connect")
@@ -111,6 +114,7 @@ def _postgres_engine(url: URL, role: _Role) -> Engine:
     return create_engine(
         url,
         paramstyle="format",
+        hide_parameters=True,
         pool_size=READERS,
         max_overflow=0,
         pool_pre_ping=role == "read",

@@ -25,6 +25,7 @@ from app.core.errors import RecordsUnavailable
 _log = logging.getLogger(__name__)
 
 FILE_NAME = "journal.jsonl"
+REJECTED_NAME = "rejected-journal.jsonl"
 _AT_ONCE = 200
 
 
@@ -56,33 +57,62 @@ class Journal:
     def is_empty(self) -> bool:
         return not any(self._folder.glob(f"{FILE_NAME}*"))
 
-    async def replay(self, settle: Callable[[LedgerRow], Awaitable[LedgerRow]]) -> int:
-        """Settles what was kept; how many rows. What the database still will not take is kept anew."""
+    async def replay(self, settle: Callable[[LedgerRow], Awaitable[object]]) -> int:
+        """Settles what was kept; how many rows. A file is gone once all of it is settled.
+
+        Raises:
+            RecordsUnavailable: the database will still not take it, or the file cannot be read; it stays as it is.
+        """
         count = 0
-        for file in self._taken():
-            rows = await asyncio.to_thread(_rows_of, file)
-            for start in range(0, len(rows), _AT_ONCE):
-                await asyncio.gather(*map(settle, rows[start : start + _AT_ONCE]))
-            count += len(rows)
-            file.unlink(missing_ok=True)
+        try:
+            for file in self._taken():
+                with _reading(file) as lines:
+                    if lines is not None:
+                        count += await self._settle(lines, settle)
+                        file.unlink(missing_ok=True)
+        except OSError as error:
+            raise RecordsUnavailable(detail=f"the journal: {error}") from error
         return count
+
+    async def _settle(self, lines: IO[str], settle: Callable[[LedgerRow], Awaitable[object]]) -> int:
+        rows = await asyncio.to_thread(self._rows, lines)
+        for start in range(0, len(rows), _AT_ONCE):
+            await asyncio.gather(*map(settle, rows[start : start + _AT_ONCE]))
+        return len(rows)
+
+    def _rows(self, lines: IO[str]) -> list[LedgerRow]:
+        """The rows of a file. A line that was torn was never acknowledged; one that is whole and yet no row, as of a
+        newer program, is put aside for people."""
+        rows = []
+        for line in lines:
+            if line.endswith("\n") and not line.isspace():
+                try:
+                    rows.append(_row(line))
+                except (ValueError, TypeError, KeyError, AttributeError) as error:
+                    _log.critical("this line of the journal is no row: %s", line.strip(), exc_info=error)
+                    with (self._folder / REJECTED_NAME).open("a", encoding="utf-8") as rejected:
+                        rejected.write(line)
+        return rows
 
     def _taken(self) -> list[Path]:
         """The file, set aside under a name that was never used: whoever adds begins another. And those that were set
-        aside by processes that died over them, or that still read them: twice does no harm."""
+        aside by processes that died over them."""
         if self._path.exists():
             with suppress(FileNotFoundError):  # another process was faster
                 self._path.rename(self._folder / f"{FILE_NAME}.{uuid.uuid4().hex}")
         return sorted(self._folder.glob(f"{FILE_NAME}.*"))
 
 
-def _rows_of(file: Path) -> list[LedgerRow]:
+@contextmanager
+def _reading(file: Path) -> Iterator[IO[str] | None]:
+    """A file that was set aside, ours for as long as the block lasts; `None`: it is another's, or gone."""
     try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            _lock(lines)  # who was adding has ended
-            return [row for line in lines if line.endswith("\n") and (row := _row(line)) is not None]
+        lines = file.open(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return []
+        yield None
+        return
+    with lines:
+        yield lines if _try_lock(lines) else None
 
 
 @contextmanager
@@ -123,14 +153,20 @@ def _lock(file: IO[str]) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-def _row(line: str) -> LedgerRow | None:
-    """The row of a line; `None` where there is none. One that was torn was never acknowledged."""
-    if line.isspace():
-        return None
+def _try_lock(file: IO[str]) -> bool:
+    """The same, at once or not at all: whoever adds has it only while adding, whoever reads for as long as it takes."""
     try:
-        fields = json.loads(line)
-        attempts = tuple(AttemptRow(**attempt) for attempt in fields.pop("attempts"))
-        return LedgerRow(**fields, attempts=attempts)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        _log.critical("this line of the journal is no row, and not in the ledger: %s", line.strip(), exc_info=error)
-        return None
+        import fcntl  # noqa: PLC0415 - not there on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _row(line: str) -> LedgerRow:
+    fields = json.loads(line)
+    attempts = tuple(AttemptRow(**attempt) for attempt in fields.pop("attempts"))
+    return LedgerRow(**fields, attempts=attempts)

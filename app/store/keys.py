@@ -59,6 +59,8 @@ class SqlKeys(KeyStore, Balances):
     @override
     async def add_key(self, record: KeyRecord, budget: Budget = Budget()) -> None:  # noqa: B008 - frozen
         def add(connection: Connection) -> None:
+            if connection.execute(select(keys.c.digest).where(keys.c.id == record.id)).scalar() == record.digest:
+                return  # a commit that succeeded unheard
             connection.execute(insert(keys).values(_values(record)))
             connection.execute(insert(balances).values(key_id=record.id, **_bounds(budget)))
 
@@ -75,10 +77,10 @@ class SqlKeys(KeyStore, Balances):
         def add(connection: Connection) -> bool:
             if connection.dialect.name == "postgresql":  # there the statement alone is no lock
                 connection.exec_driver_sql("LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE")
-            added = connection.execute(insert(keys).from_select(list(values), source)).rowcount == 1
-            if added:
+            if connection.execute(insert(keys).from_select(list(values), source)).rowcount == 1:
                 connection.execute(insert(balances).values(key_id=record.id))
-            return added
+            # asked, for a commit that succeeded unheard is tried again
+            return connection.execute(select(keys.c.id).where(keys.c.id == record.id)).first() is not None
 
         return await self._database.writer.apply(add)
 
@@ -107,7 +109,14 @@ class SqlKeys(KeyStore, Balances):
     @override
     async def revoke_key(self, key_id: str, revoked_at: float) -> bool:
         revoked = update(keys).where(_live(key_id)).values(revoked_at=revoked_at)
-        return await self._changed(key_id, lambda connection: connection.execute(revoked).rowcount == 1)
+        stands = select(keys.c.id).where(keys.c.id == key_id, keys.c.revoked_at == revoked_at)
+
+        def revoke(connection: Connection) -> bool:
+            connection.execute(revoked)
+            # asked, for a commit that succeeded unheard is tried again
+            return connection.execute(stands).first() is not None
+
+        return await self._changed(key_id, revoke)
 
     @override
     async def renew_vendor_secret(self, key_id: str) -> int | None:

@@ -34,6 +34,7 @@ _OPEN = "state IN ('held', 'dispatched')"
 
 _ROW_COLUMNS = tuple(ledger.columns.keys())
 _ATTEMPT_COLUMNS = tuple(attempts.columns.keys())
+_request_id = attrgetter("request_id")
 _row_values = attrgetter(*_ROW_COLUMNS)
 _attempt_values = attrgetter(*_ATTEMPT_COLUMNS[1:])
 
@@ -212,9 +213,14 @@ def settle(connection: Connection, rows: Sequence[LedgerRow]) -> list[LedgerRow]
         return _close(cursor, rows, reopens=("held", "dispatched", "expired"))
 
 
+def settle_kept(connection: Connection, rows: Sequence[LedgerRow]) -> list[LedgerRow]:
+    """The same of rows that are in the journal: what cannot be written stays there, and is not kept anew."""
+    return settle(connection, rows)
+
+
 def note(connection: Connection, notes: Sequence[Sequence[LedgerRow]]) -> list[None]:
     """Stores open rows as they stand."""
-    rows = [row for noted in notes for row in noted]
+    rows = sorted((row for noted in notes for row in noted), key=_request_id)  # as all lock rows, in one order
     with cursor_of(connection) as cursor:
         cursor.many(_NOTE_ROW, [(*_noted(row), row.request_id) for row in rows])
         cursor.many(
@@ -328,6 +334,7 @@ def _lock(cursor: Cursor, key_ids: Iterable[str]) -> None:
 
 
 def _put(cursor: Cursor, rows: Sequence[LedgerRow]) -> None:
+    rows = sorted(rows, key=_request_id)
     cursor.many(_PUT_ROW, [_row_values(row) for row in rows])
     cursor.many(_PUT_ATTEMPT, [(row.request_id, *_attempt_values(each)) for row in rows for each in row.attempts])
 
@@ -352,7 +359,7 @@ class SqlLedger(Ledger):
     def __init__(self, database: Database, journal: Journal) -> None:
         self._database = database
         self._journal = journal
-        database.writer.begin_with(lock_balances, (hold, settle))
+        database.writer.begin_with(lock_balances, (hold, settle, settle_kept))
 
     @property
     def commits(self) -> int:
@@ -380,7 +387,4 @@ class SqlLedger(Ledger):
 
     @override
     async def replay(self) -> int:
-        if self._journal.is_empty:
-            return 0
-        await self._database.writer.apply(lambda connection: connection.exec_driver_sql("SELECT 1").scalar())
-        return await self._journal.replay(self.settle)
+        return await self._journal.replay(lambda row: self._database.writer.add(settle_kept, row))

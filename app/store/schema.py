@@ -30,7 +30,7 @@ def prepare(connection: Connection) -> str | None:
         return version
     if version is not None and version > HEAD:
         raise StoreUnusable(
-            f"{connection.engine.url.render_as_string()} was written by a newer version of tuwen (its format is "
+            f"The database {connection.engine.url.database} was written by a newer version of tuwen (its format is "
             f"{version}, this program knows {HEAD}): start that version, or choose another database."
         )
     _upgrade(connection, version)

@@ -13,7 +13,7 @@ from app.store.details import SqlDetails, dropped, write_details
 from app.store.engine import DATABASE_NAME, Place
 from app.store.journal import Journal
 from app.store.keys import SqlKeys
-from app.store.ledger import SqlLedger, hold, note, settle
+from app.store.ledger import SqlLedger, hold, note, settle, settle_kept
 from app.store.reports import SqlReports
 
 __all__ = ["DATABASE_NAME", "SqlStore"]
@@ -31,7 +31,7 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
 
     def __init__(self, database: Database, journal: Journal) -> None:
         # in the order in which they must be done where one commit holds several of a request
-        bulks = (change_answers, hold, note, settle, write_details)
+        bulks = (change_answers, hold, note, settle, settle_kept, write_details)
         database.start(bulks, {settle: journal.keep, write_details: dropped})
         SqlLedger.__init__(self, database, journal)
         SqlKeys.__init__(self, database)

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, ProgrammingError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, InterfaceError, ProgrammingError, SQLAlchemyError
 
 from app.core.errors import GatewayError, InternalError, RecordsUnavailable
 
@@ -169,11 +169,11 @@ class GroupWriter:
             try:
                 connection = connection or self._engine.connect()
                 results = self._commit(connection, batch)
-            except DatabaseError as error:
+            except (SQLAlchemyError, RuntimeError) as error:  # whatever it is, the thread must live
                 level = logging.DEBUG if self._down else logging.WARNING  # said once an outage, however many ask
-                _log.log(level, "commit %d of %d failed: %s", attempt, tries, error.orig)
+                _log.log(level, "commit %d of %d failed: %s", attempt, tries, getattr(error, "orig", error))
                 failure = error
-                if connection is not None and (connection.closed or connection.invalidated):
+                if connection is not None and not _is_usable(connection, error):
                     connection.close()
                     connection = None
             else:
@@ -230,6 +230,10 @@ class GroupWriter:
             self._loop.call_soon_threadsafe(_deliver, batch, results)
         except RuntimeError:
             _log.debug("the event loop ended before its %d pieces of work were written", len(batch))
+
+
+def _is_usable(connection: Connection, error: Exception) -> bool:
+    return isinstance(error, DatabaseError) and not (connection.closed or connection.invalidated)
 
 
 def _apart(batch: Sequence[_Work]) -> Iterator[Sequence[_Work]]:

@@ -155,11 +155,11 @@ async def test_sweep_comes_early_where_much_was_added(shelf: Shelf) -> None:
     rounds = asyncio.create_task(idempotency.keep())
     await shelf.sweeps.acquire()
     turn = await a_turn(idempotency)
-    await idempotency.store(turn.claim, None)
+    await idempotency.keep_answer(turn.claim, None)
     await asyncio.sleep(0)  # a turn of the loop, in which nothing is to happen
     assert shelf.sweeps.locked()
     shelf.crowded = True
-    await idempotency.store(turn.claim, None)
+    await idempotency.keep_answer(turn.claim, None)
     await asyncio.wait_for(shelf.sweeps.acquire(), 5)
     rounds.cancel()
 

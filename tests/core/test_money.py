@@ -240,7 +240,7 @@ def test_volume_is_counted_in_the_unit_of_the_tariff(volume: VolumeUnit, units: 
 
 @given(tariffs, usages, volumes)
 def test_volume_changes_nothing_without_tiers(tariff: Tariff, usage: UsageReport, before: int) -> None:
-    assert tariff.cost_micros(usage, before) == tariff.cost_micros(usage) == tariff.most_micros(usage)
+    assert tariff.cost_micros(usage, before) == tariff.cost_micros(usage) <= tariff.most_micros(usage)
 
 
 @given(tariffs, usages, st.integers(1, 10**7), volumes, st.sampled_from(["tokens", "pictures", "calls"]))

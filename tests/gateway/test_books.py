@@ -86,7 +86,7 @@ async def test_row_of_a_dead_gateway_is_paid_as_it_last_stood(store: SqlStore, c
     await opened(store, "waiting", dispatched=False)
     books = Books(store, clock)
     hands.at += LEASE_S + 1
-    await books.look_after()
+    await books.sweep()
     asked, waiting = await row_of(store, "asked"), await row_of(store, "waiting")
     assert (asked.state, asked.outcome, asked.cost_micros, asked.hold_micros) == ("expired", "lost", 120, 0)
     assert (waiting.state, waiting.cost_micros) == ("expired", 0)
@@ -101,12 +101,12 @@ async def test_row_of_a_living_gateway_stays_open_however_long(store: SqlStore, 
     books.opened(running)
     for _ in range(10):
         hands.at += LEASE_S - 1
-        await books.look_after()
-        await others.look_after()
+        await books.sweep()
+        await others.sweep()
     assert (await row_of(store, "long")).state == "dispatched"
     books.closed(running)
     hands.at += LEASE_S + 1
-    await others.look_after()
+    await others.sweep()
     assert (await row_of(store, "long")).state == "expired"
 
 
@@ -115,7 +115,7 @@ async def test_what_passed_is_noted_while_a_request_runs(store: SqlStore, clock:
     grown = replace(row, cost_micros=300, output_tokens=25)
     books = Books(store, clock)
     books.opened(Running(grown, hands))
-    await books.look_after()
+    await books.sweep()
     noted = await row_of(store, "long")
     assert (noted.cost_micros, noted.output_tokens, noted.lease_until) == (300, 25, NOW + LEASE_S)
 
@@ -124,7 +124,7 @@ async def test_our_own_leases_come_first_after_an_outage(store: SqlStore, clock:
     books = Books(store, clock)
     books.opened(Running(await opened(store, "ours", dispatched=True), hands))
     hands.at += 10 * LEASE_S
-    await books.look_after()
+    await books.sweep()
     assert (await row_of(store, "ours")).state == "dispatched"
 
 
@@ -133,6 +133,6 @@ async def test_rows_that_waited_in_the_journal_are_booked(store: SqlStore, clock
     done = replace(row, state="settled", outcome="finished", cost_micros=77, hold_micros=0, lease_until=None)
     store._journal.keep(done, OSError("the database was away"))
     assert (tmp_path / FILE_NAME).exists()
-    await Books(store, clock).look_after()
+    await Books(store, clock).sweep()
     assert (await row_of(store, "late")).cost_micros == 77
     assert not list(tmp_path.glob(f"{FILE_NAME}*"))

@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 
+from app.accounts.interfaces import LedgerRow
 from tests.fakes import openai
 from tests.fakes.http import Cut, Gate, Received, Reply
 from tests.fakes.upstream import Upstream
@@ -169,16 +170,13 @@ def test_caller_who_leaves_pays_the_deltas_that_were_sent(site: Served, upstream
 
 def test_answer_that_breaks_is_paid_as_far_as_it_came(site: Served, upstream: Upstream) -> None:
     mine, _ = budgeted(site, "1.00")
-    upstream.answer(broken("one ", "two "))
-    response = mine.chat(stream=True)
-    assert "error" in events_of(response.text)[-1]
-    row = site.booked(response)
+    text, row = broken_after(mine, upstream, "one ", "two ")
+    assert "error" in events_of(text)[-1]
     assert (row.state, row.outcome, row.output_tokens, row.usage_source) == ("settled", "failed", 2, "counted")
 
 
 def test_long_deltas_are_estimated_by_their_text(site: Served, upstream: Upstream) -> None:
-    upstream.answer(broken("word " * 100, "word " * 100))
-    row = site.booked(site.chat(stream=True))
+    _, row = broken_after(site, upstream, "word " * 100, "word " * 100)
     assert (row.output_tokens, row.usage_source) == (250, "estimated")
 
 
@@ -212,10 +210,18 @@ def test_tier_begins_with_the_call_after_its_edge(site: Served, upstream: Upstre
     assert site.balance(key_id).spent_micros == 1_500_000
 
 
-def broken(*words: str) -> Reply:
-    """A stream whose connection ends, in order, after some words and without a finish."""
-    row = openai.DIALECTS["generic"]
-    return Reply(200, openai.SSE, [*(openai.chunk(row, {"content": word}) for word in words), Cut()])
+def broken_after(site: Served, upstream: Upstream, *words: str) -> tuple[str, LedgerRow]:
+    """What a caller gets, and what is booked, of a stream whose connection ends once these words have arrived."""
+    gate, row = Gate(), openai.DIALECTS["generic"]
+    chunks = [openai.chunk(row, {"content": word}) for word in words]
+    upstream.answer(Reply(200, openai.SSE, [*chunks, gate, Cut()]))
+    with site.client.stream("POST", "/v1/chat/completions", json=asking("m"), headers=site.headers) as response:
+        text = ""
+        for line in response.iter_lines():
+            text += line + "\n"
+            if text.count(words[-1]) >= words.count(words[-1]):
+                gate.open()
+    return text, site.row(response.headers["x-request-id"])
 
 
 def asking(model: str) -> dict[str, object]:
