@@ -17,8 +17,9 @@ _log = structlog.get_logger(__name__)
 
 _ENDS = (signal.SIGTERM, signal.SIGINT)
 _HANGUP: signal.Signals | None = getattr(signal, "SIGHUP", None)  # Windows has none
-_HOPELESS_S = 5.0
-"""Before any worker has lived so long, one that fails does so for a reason that another would meet as well."""
+_PROVEN_S = 20.0
+"""Longer than a start takes. Before any worker has lived so long, one that fails to start does so for a reason that
+another would meet as well."""
 _AGAIN_S = 2.0
 _LOOK_S = 0.2
 _STDIN = 0
@@ -71,11 +72,11 @@ class Workers:
 
     def _reap(self) -> None:
         now_s = time.monotonic()
-        self._proven = self._proven or any(now_s - since_s > _HOPELESS_S for since_s in self._running.values())
+        self._proven = self._proven or any(now_s - since_s > _PROVEN_S for since_s in self._running.values())
         for process in [each for each in self._running if each.poll() is not None]:
             del self._running[process]
-            if process.returncode and not self._proven and not self._stopping:
-                self._code = process.returncode if process.returncode > 0 else 1
+            if process.returncode > 0 and not self._proven and not self._stopping:
+                self._code = 1
                 self._stopping = True
             elif not self._stopping:
                 _log.error("a worker died and is replaced", pid=process.pid, code=process.returncode)

@@ -17,7 +17,7 @@ from tests.support.services import redis, redis_url
 
 __all__ = ["redis", "redis_url"]
 
-_SOON_S = 30
+_SOON_S = 40
 _TWO = {"TUWEN_WORKERS": "2"}
 
 
@@ -47,7 +47,6 @@ def test_worker_that_dies_is_replaced_and_all_end_with_their_parent(tmp_path: Pa
         wait_until(lambda: answers(gateway))
         first = workers_of(gateway)
         assert len(first) == 2
-        wait_until(lambda: time.monotonic() - born_s(min(first)) > 6)  # long enough to have proven themselves
         os.kill(min(first), signal.SIGKILL)
         wait_until(lambda: len(workers_of(gateway)) == 2 and workers_of(gateway) != first)
         assert answers(gateway)
@@ -97,9 +96,3 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
-
-
-def born_s(pid: int) -> float:
-    """When a process began, on the clock that `time.monotonic` reads."""
-    ticks = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    return ticks / os.sysconf("SC_CLK_TCK")
