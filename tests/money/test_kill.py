@@ -19,8 +19,8 @@ from tests.support.records import BookedRequest, Records
 KILLS = int(os.environ.get("TUWEN_KILLS", "52"))
 CALLERS = 64
 _CLOSED_S = 60
-# answers of about half a second, so that most are under way when a gateway dies
-_PACE = "m-30-15-30"
+# answers of about a second, so that most are under way when a gateway dies
+_PACE = "m-50-30-30"
 
 
 def _question(number: int, gateways: Fleet, keys: list[Key]) -> Question:
@@ -35,12 +35,13 @@ def _question(number: int, gateways: Fleet, keys: list[Key]) -> Question:
 
 
 def _kill_in_turn(gateways: Fleet, kills: int) -> None:
+    """One dies and comes back while the other serves on; then the other."""
     dice = random.Random(20261128)
     for number in range(kills):
         time.sleep(dice.uniform(0.05, 0.7))
         node = gateways.nodes[number % len(gateways.nodes)]
         node.kill()
-        node.start()
+        gateways.start([node])
 
 
 def _closed_after_s(records: Records) -> float:

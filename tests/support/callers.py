@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 
 _TIMEOUT_S = 60
-_AFTER_REFUSED_CONNECTION_S = 0.05
+_AFTER_REFUSED_CONNECTION_S = 0.25
 _DONE = b"data: [DONE]\n\n"
 
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class Node:
         return "".join(self.gateway.output)
 
     def start(self) -> None:
-        """Starts it, from a thread that outlives it; returns once it serves."""
+        """Starts it, from a thread that must outlive it; returns once it serves."""
         assert self.gateway is None
         running = running_gateway(self.data_dir, self._environment, prefix=mortal(self._prefix))
         self.gateway = self._life.enter_context(running)
@@ -77,11 +78,18 @@ class Fleet:
 
     Args:
         environment: what they share.
+        starters: threads that outlive the gateways.
     """
 
     nodes: Sequence[Node]
     records: Records
     environment: Mapping[str, str] = field(repr=False)
+    starters: ThreadPoolExecutor = field(repr=False)
+
+    def start(self, nodes: Sequence[Node]) -> None:
+        """Starts some of them, together; returns once they serve."""
+        for started in [self.starters.submit(node.start) for node in nodes]:
+            started.result()
 
     @property
     def urls(self) -> list[str]:
@@ -144,11 +152,13 @@ def fleet(
     }
     folders = [folder / f"node-{number}" for number in range(count)] if database_url else [folder / "node"] * count
     nodes = [Node(each, shared, prefix) for each in folders]
-    with ExitStack() as life:
+    records = Records(database_url or folders[0] / "tuwen.db")
+    with ThreadPoolExecutor(count, thread_name_prefix="starter") as starters, ExitStack() as life:
+        running = Fleet(nodes, records, shared, starters)
         for node in nodes:
             life.callback(node.stop)
-            node.start()
-        yield Fleet(nodes, Records(database_url or folders[0] / "tuwen.db"), shared)
+        running.start(nodes)
+        yield running
 
 
 def _inherited() -> dict[str, str]:

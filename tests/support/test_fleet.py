@@ -38,7 +38,7 @@ def test_gateway_comes_back_on_its_port_with_its_records_after_a_kill(tmp_path: 
         url = node.base_url
         node.kill()
         assert _served_by_all(one, key) == [0, 0]
-        node.start()
+        one.start([node])
         assert node.base_url == url
         assert _served_by_all(one, key) == [200, 200]
         rows = one.records.requests()
