@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import pytest
 
 from app.accounts.interfaces import LedgerRow
 from app.core.errors import RecordsUnavailable
-from app.store.journal import FILE_NAME, Journal
+from app.store.journal import FILE_NAME, REJECTED_NAME, Journal
 from tests.accounts.records import a_row, an_attempt
 
 AWAY = RuntimeError("the server is away")
@@ -158,6 +159,7 @@ async def test_line_that_is_no_row_goes_to_the_log_and_holds_nobody_up(
     assert [row.request_id for row in await replayed(folder)] == ["r0000", "after0000"]
     assert "no row" in caplog.text
     assert journal.is_empty
+    assert (folder / REJECTED_NAME).read_bytes() == line.replace(b"\xff\xfe", "\ufffd\ufffd".encode()) + b"\n"
 
 
 async def test_line_of_a_program_that_knew_fewer_fields_has_their_defaults(folder: Path) -> None:
@@ -204,6 +206,13 @@ async def test_rows_that_a_process_died_over_are_found_by_another(journal: Journ
     assert list(folder.iterdir()) == []
 
 
+async def test_folder_that_cannot_be_read_is_reported(journal: Journal, folder: Path) -> None:
+    (folder / f"{FILE_NAME}.0123").mkdir(parents=True)
+    with pytest.raises(RecordsUnavailable) as caught:
+        await journal.replay(Settled())
+    assert "the journal: " in caught.value.detail
+
+
 async def test_rows_kept_while_others_are_replayed_are_not_lost(folder: Path) -> None:
     """Two processes add, two replay, all at the same time: each row is found, by whomever, once or twice."""
     settled, kept = Settled(), [rows(150, "a"), rows(150, "b")]
@@ -216,6 +225,18 @@ async def test_rows_kept_while_others_are_replayed_are_not_lost(folder: Path) ->
     await Journal(folder).replay(settled)
     assert set(settled.ids) == {row.request_id for some in kept for row in some}
     assert Journal(folder).is_empty
+
+
+async def test_file_that_another_adds_to_or_reads_is_left_to_it(journal: Journal, folder: Path) -> None:
+    """It is found by the next replay, with what was added meanwhile."""
+    keep_all(journal, rows(1))
+    with (folder / FILE_NAME).open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert await replayed(folder) == []
+        assert not journal.is_empty
+        file.write(json.dumps(asdict(rows(1, "late")[0])) + "\n")
+    assert [row.request_id for row in await replayed(folder)] == ["r0000", "late0000"]
+    assert journal.is_empty
 
 
 async def test_row_that_no_disk_takes_is_in_the_log_whole(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

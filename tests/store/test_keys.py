@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 
+import psycopg
 import pytest
 
 from app.accounts.balances import Balance, Budget, TopUp
@@ -174,6 +176,19 @@ async def test_top_ups_at_once_over_several_stores_are_each_credited_once(place:
     assert await stores[2].top_ups(KEY_ID) == given[:10]
     for store in stores:
         await store.aclose()
+
+
+async def test_top_up_that_another_process_is_crediting_is_not_credited_again(postgres_url: str) -> None:
+    store = await SqlStore.open(Place.of(Path(), postgres_url), journal_dir=Path("none"))
+    await add_key(store, total_micros=0)
+    with psycopg.connect(postgres_url) as other:
+        other.execute("UPDATE balances SET credit_micros = credit_micros + 5")
+        other.execute("INSERT INTO top_ups (id, key_id, at, micros) VALUES ('t1', 'key_1', 1, 5)")
+        credited = asyncio.create_task(store.top_up(TopUp("t1", KEY_ID, 1.0, 5)))
+        done, _ = await asyncio.wait([credited], timeout=0.2)
+        assert not done
+    assert await credited == Balance(KEY_ID, Budget(5))
+    await store.aclose()
 
 
 async def test_first_top_up_of_a_key_without_a_bound_is_all_it_may_still_spend(store: SqlStore) -> None:
