@@ -58,41 +58,45 @@ class Journal:
         return not any(self._folder.glob(f"{FILE_NAME}*"))
 
     async def replay(self, settle: Callable[[LedgerRow], Awaitable[object]]) -> int:
-        """Settles what was kept; how many rows. A file is gone once all of it is settled.
+        """Settles what was kept; how many rows. A file is gone once all of it is settled. Where another process is at
+        it, it is left to that.
 
         Raises:
             RecordsUnavailable: the database will still not take it, or the file cannot be read; it stays as it is.
         """
         count = 0
         try:
-            for file in self._taken():
-                with _reading(file) as lines:
-                    if lines is not None:
-                        count += await self._settle(lines, settle)
-                        file.unlink(missing_ok=True)
+            if self.is_empty:
+                return 0
+            with _alone(self._folder) as ours:
+                for file in self._taken() if ours else ():
+                    rows = await asyncio.to_thread(self._rows, file)
+                    for start in range(0, len(rows), _AT_ONCE):
+                        await asyncio.gather(*map(settle, rows[start : start + _AT_ONCE]))
+                    count += len(rows)
+                    file.unlink(missing_ok=True)
         except OSError as error:
             raise RecordsUnavailable(detail=f"the journal: {error}") from error
         return count
 
-    async def _settle(self, lines: IO[str], settle: Callable[[LedgerRow], Awaitable[object]]) -> int:
-        rows = await asyncio.to_thread(self._rows, lines)
-        for start in range(0, len(rows), _AT_ONCE):
-            await asyncio.gather(*map(settle, rows[start : start + _AT_ONCE]))
-        return len(rows)
-
-    def _rows(self, lines: IO[str]) -> list[LedgerRow]:
+    def _rows(self, file: Path) -> list[LedgerRow]:
         """The rows of a file. A line that was torn was never acknowledged; one that is whole and yet no row, as of a
         newer program, is put aside for people."""
         rows = []
-        for line in lines:
-            if line.endswith("\n") and not line.isspace():
-                try:
-                    rows.append(_row(line))
-                except (ValueError, TypeError, KeyError, AttributeError) as error:
-                    _log.critical("this line of the journal is no row: %s", line.strip(), exc_info=error)
-                    with (self._folder / REJECTED_NAME).open("a", encoding="utf-8") as rejected:
-                        rejected.write(line)
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            _lock(lines)  # who was adding has ended
+            for line in lines:
+                if line.endswith("\n") and not line.isspace():
+                    try:
+                        rows.append(_row(line))
+                    except (ValueError, TypeError, KeyError, AttributeError) as error:
+                        self._reject(line, error)
         return rows
+
+    def _reject(self, line: str, error: Exception) -> None:
+        _log.critical("this line of the journal is no row: %s", line.strip(), exc_info=error)
+        with (self._folder / REJECTED_NAME).open("a", encoding="utf-8") as rejected:
+            rejected.write(line)
 
     def _taken(self) -> list[Path]:
         """The file, set aside under a name that was never used: whoever adds begins another. And those that were set
@@ -104,15 +108,23 @@ class Journal:
 
 
 @contextmanager
-def _reading(file: Path) -> Iterator[IO[str] | None]:
-    """A file that was set aside, ours for as long as the block lasts; `None`: it is another's, or gone."""
+def _alone(folder: Path) -> Iterator[bool]:
+    """Whether this process is the one that reads what was set aside, for as long as the block lasts. Where the system
+    has no such locks, one process has the folder for itself."""
     try:
-        lines = file.open(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        yield None
+        import fcntl  # noqa: PLC0415 - not there on Windows
+    except ImportError:
+        yield True
         return
-    with lines:
-        yield lines if _try_lock(lines) else None
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
@@ -151,19 +163,6 @@ def _lock(file: IO[str]) -> None:
         import fcntl  # noqa: PLC0415 - not there on Windows
 
         fcntl.flock(file, fcntl.LOCK_EX)
-
-
-def _try_lock(file: IO[str]) -> bool:
-    """The same, at once or not at all: whoever adds has it only while adding, whoever reads for as long as it takes."""
-    try:
-        import fcntl  # noqa: PLC0415 - not there on Windows
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        return True
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _row(line: str) -> LedgerRow:

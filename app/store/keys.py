@@ -77,10 +77,13 @@ class SqlKeys(KeyStore, Balances):
         def add(connection: Connection) -> bool:
             if connection.dialect.name == "postgresql":  # there the statement alone is no lock
                 connection.exec_driver_sql("LOCK TABLE keys IN SHARE ROW EXCLUSIVE MODE")
-            if connection.execute(insert(keys).from_select(list(values), source)).rowcount == 1:
-                connection.execute(insert(balances).values(key_id=record.id))
+            connection.execute(insert(keys).from_select(list(values), source))
             # asked, for a commit that succeeded unheard is tried again
-            return connection.execute(select(keys.c.id).where(keys.c.id == record.id)).first() is not None
+            if connection.execute(select(keys.c.id).where(keys.c.id == record.id)).first() is None:
+                return False
+            if connection.execute(select(balances.c.key_id).where(balances.c.key_id == record.id)).first() is None:
+                connection.execute(insert(balances).values(key_id=record.id))
+            return True
 
         return await self._database.writer.apply(add)
 
