@@ -66,7 +66,8 @@ lock: $(VENV)/.ready-test  ## choose versions anew and pin them with their hashe
 vendors-test: $(VENV)/.ready-vendors  ## every vendor beside its own SDK; a line per claim
 	@$(PYTEST) --quiet tests/vendors $(ARGS)
 
-money-test: $(VENV)/.ready-test  ## kills, races, outages; a line per proof; CHECKS=folder of black-box checks, TUWEN_KILLS=8: fewer
+# TUWEN_KILLS=8 kills fewer gateways; without CHECKS, a folder of black-box checks, the proofs of our own remain
+money-test: $(VENV)/.ready-test  ## kills, races, outages: a line per proof; CHECKS=folder of runners
 	@tools/services.sh
 	@CHECKS="$(CHECKS)" $(PYTEST) --maxprocesses 2 --dist load --maxschedchunk 1 --quiet tests/money $(ARGS)
 
