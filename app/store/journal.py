@@ -95,7 +95,8 @@ class Journal:
 
     def _reject(self, line: str, error: Exception) -> None:
         _log.critical("this line of the journal is no row: %s", line.strip(), exc_info=error)
-        with (self._folder / REJECTED_NAME).open("a", encoding="utf-8") as rejected:
+        descriptor = os.open(self._folder / REJECTED_NAME, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "a", encoding="utf-8") as rejected:
             rejected.write(line)
 
     def _taken(self) -> list[Path]:

@@ -227,16 +227,26 @@ async def test_rows_kept_while_others_are_replayed_are_not_lost(folder: Path) ->
     assert Journal(folder).is_empty
 
 
-async def test_file_that_another_adds_to_or_reads_is_left_to_it(journal: Journal, folder: Path) -> None:
-    """It is found by the next replay, with what was added meanwhile."""
+async def test_row_that_is_being_added_is_waited_for(journal: Journal, folder: Path) -> None:
     keep_all(journal, rows(1))
     with (folder / FILE_NAME).open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        assert await replayed(folder) == []
-        assert not journal.is_empty
+        reading = asyncio.create_task(replayed(folder))
+        done, _ = await asyncio.wait([reading], timeout=0.1)
+        assert not done
         file.write(json.dumps(asdict(rows(1, "late")[0])) + "\n")
-    assert [row.request_id for row in await replayed(folder)] == ["r0000", "late0000"]
+    assert [row.request_id for row in await reading] == ["r0000", "late0000"]
     assert journal.is_empty
+
+
+async def test_journal_that_another_process_reads_is_left_to_it(journal: Journal, folder: Path) -> None:
+    keep_all(journal, rows(1))
+    reader = os.open(folder, os.O_RDONLY)
+    fcntl.flock(reader, fcntl.LOCK_EX)
+    assert await replayed(folder) == []
+    assert not journal.is_empty
+    os.close(reader)
+    assert [row.request_id for row in await replayed(folder)] == ["r0000"]
 
 
 async def test_row_that_no_disk_takes_is_in_the_log_whole(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
