@@ -8,6 +8,9 @@ SOURCES := app tests tools samples
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 # the vendors' own SDKs, and the proofs about money with their servers, have targets of their own
 SUITE := $(PYTEST) --ignore tests/vendors --ignore tests/money
+# claims about money that the suite proves as well; `make money-test` runs them again and counts them
+MONEY_SUITES := tests/store/test_invariants.py tests/store/test_volumes.py tests/commands/test_reconcile.py \
+	tests/commands/test_export.py tests/api/test_billing.py tests/api/test_idempotency.py
 PIP_COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --generate-hashes --no-strip-extras \
 	--allow-unsafe --no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
@@ -69,7 +72,8 @@ vendors-test: $(VENV)/.ready-vendors  ## every vendor beside its own SDK; a line
 # TUWEN_KILLS=8 kills fewer gateways; without CHECKS, a folder of black-box checks, the proofs of our own remain
 money-test: $(VENV)/.ready-test  ## kills, races, outages: a line per proof; CHECKS=folder of runners
 	@tools/services.sh
-	@CHECKS="$(CHECKS)" $(PYTEST) --maxprocesses 2 --dist load --maxschedchunk 1 --quiet tests/money $(ARGS)
+	@CHECKS="$(CHECKS)" TUWEN_SEQUENCES=5000 $(PYTEST) --maxprocesses 2 --dist load --maxschedchunk 1 --quiet \
+		tests/money $(MONEY_SUITES) $(ARGS)
 
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
 	@$(BIN)/python -m tests.bench.ocr_accuracy

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,17 @@ __all__ = ["postgres", "postgres_url", "redis", "redis_url"]
 _LONG_FIRST = ("test_kill", "test_windows", "test_outages")
 
 Shown = Callable[..., None]
+
+_SEQUENCES = os.environ.get("TUWEN_SEQUENCES", "1000")
+_ELSEWHERE = {
+    # modules of the suite that prove a claim as well
+    "tests/store/test_invariants.py": f"{_SEQUENCES} random sequences keep every invariant",
+    "tests/store/test_volumes.py": "volume tiers at their edges",
+    "tests/commands/test_reconcile.py": "a bill with a missing, a doubled and a dearer line",
+    "tests/commands/test_export.py": "exports, CSV and JSON lines",
+    "tests/api/test_billing.py": "the billing pair as clients of the one-api family read it",
+    "tests/api/test_idempotency.py": "idempotency, whole and streamed",
+}
 
 # prices at which a mistake of one token can be seen
 TARIFF = '{ input_per_million = "1000.00", output_per_million = "50000.00" }'
@@ -94,9 +106,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    for report in terminalreporter.stats.get("passed", []):
+    passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
+    for report in passed:
         for name, value in getattr(report, "user_properties", ()):
-            if name == "claim" and report.when == "call":
+            if name == "claim":
                 claim, figures = json.loads(value)
                 words = ", ".join(f"{figure} {unit.replace('_', ' ')}" for unit, figure in figures.items())
                 terminalreporter.write_line(f"shown: {claim}: {words}")
+    modules = Counter(report.nodeid.partition("::")[0] for report in passed)
+    for module, claim in _ELSEWHERE.items():
+        if modules[module]:
+            terminalreporter.write_line(f"shown: {claim}: {modules[module]} tests of {module}")

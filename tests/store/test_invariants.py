@@ -6,6 +6,7 @@ Long: thousands of sequences take most of a minute, and fewer find less.
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -27,7 +28,7 @@ from app.store.ledger import balance_of, expire, hold, note, settle
 from app.store.tables import metadata
 from tests.store.requests import a_tiered_attempt, ended, held, noted, tiered
 
-SEQUENCES = 5_000
+SEQUENCES = int(os.environ.get("TUWEN_SEQUENCES", "1000"))
 DAYS = ("2025-11-29", "2025-11-30", "2025-12-01")
 BUDGETS = (Budget(30, 12, 20), Budget(None, 15, None), Budget(25, None, 25))
 KEYS = ("key_1", "key_2", "key_3")
