@@ -22,7 +22,7 @@ LogForm: TypeAlias = Literal["console", "json"]
 
 _to_json = json.JSONEncoder(ensure_ascii=False, default=repr).encode
 
-_CHATTY = ("uvicorn.error", "watchfiles")
+_CHATTY = ("alembic", "uvicorn.error", "watchfiles")
 """Libraries whose every step is news to them; what they say below a warning is shown at `debug` only."""
 
 _REDACTED = "[redacted]"
