@@ -154,7 +154,7 @@ class Authenticator:
 
         Raises:
             AuthenticationFailed: no key, not a key, not ours, revoked, or expired; the message never repeats the key.
-            InternalError: the store cannot be read.
+            RecordsUnavailable: the store cannot be read.
         """
         if presented is None or presented.lower() in _NO_KEY:
             raise AuthenticationFailed("No API key was given. Send it as the header 'Authorization: Bearer sk-tw-...'.")
@@ -178,7 +178,7 @@ class Authenticator:
         """Who holds the vendor credentials of a key; `None` if there is no such key, it was revoked, or has expired.
 
         Raises:
-            InternalError: the store cannot be read.
+            RecordsUnavailable: the store cannot be read.
         """
         if KEY_ID_FORM.fullmatch(key_id) is None:
             return None

@@ -1,7 +1,7 @@
 """Kept answers in the database, encrypted.
 
-Claims are taken by one statement each. Those of a commit are done in the order of the table's key, before anything else
-that a commit may hold; so no two writers can wait for each other.
+Claims are taken by one statement each. Those of a commit are done in the order of the table's key, after the locks of
+balances and before all else that a commit may hold; so no two writers can wait for each other.
 
 A body is AES-256-GCM under a key derived from the server's secret: nonce, then headers and body, sealed. What the row
 says besides is authenticated with it, so no row can stand in for another. Rule of change: as in `accounts.answers`.

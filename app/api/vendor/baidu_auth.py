@@ -115,7 +115,7 @@ class BaiduAuth:
 
         Raises:
             BaiduRefusal: no credential, or none of ours.
-            InternalError: the store cannot be read.
+            RecordsUnavailable: the store cannot be read.
         """
         headers = header_map(scope["headers"])
         query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
@@ -157,7 +157,7 @@ class BaiduAuth:
 
         Raises:
             OAuthRefusal: AK or SK are wrong, or it is another grant.
-            InternalError: the store cannot be read.
+            RecordsUnavailable: the store cannot be read.
         """
         if asked.get("grant_type") != "client_credentials":
             raise OAuthRefusal("unsupported_grant_type", "The authorization grant type is not supported", status=400)
