@@ -58,7 +58,7 @@ def test_none_lifts() -> None:
         ("rpm", 1.5), ("models", [""]), ("models", ["*x"]), ("models", ["\n"]), ("models", ["x" * 257]),
         ("models", [str(number) for number in range(201)]), ("tags", ["x" * 101]), ("tags", ["\t"]), ("owner", "a\x00"),
         ("expires", "moon"), ("expires", "2026-11-27"), ("expires", "0h"), ("name", " "),
-        ("model_limits", {"m": {"rps": 1}}), ("model_limits", {"": {}}),
+        ("model_limits", {"m": {"rps": 1}}), ("model_limits", {"": {}}), ("model_limits", {"m*": {"rpm": 1}}),
     ],
 )  # fmt: skip
 def test_term_that_cannot_be_meant_is_named_in_one_line(name: str, value: Any) -> None:

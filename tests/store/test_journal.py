@@ -111,7 +111,7 @@ def test_row_is_on_the_disk_when_it_is_acknowledged(
 
 def test_request_that_waits_in_the_journal_is_in_the_log(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     keep_all(journal, rows(1))
-    [record] = caplog.records
+    [record] = [record for record in caplog.records if record.name == "app.store.journal"]
     assert record.levelno == logging.WARNING
     assert "r0000" in record.getMessage()
 
