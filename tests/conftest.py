@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,8 @@ settings.load_profile("tuwen")
 @pytest.fixture(autouse=True)
 def _logs_as_before() -> Iterator[None]:
     """A command that ran in this process has set how the whole process logs; the next test is not to hear of it."""
-    before = structlog.get_config()
+    before, root = structlog.get_config(), logging.getLogger()
+    level = root.level
     yield
     structlog.configure(**before)
+    root.setLevel(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from app.store.tables import metadata
 from tests.support.services import PrivatePostgres, postgres, postgres_url
 
 __all__ = ["postgres", "postgres_url"]
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_heard(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a test before this one made of the process's logging."""
+    caplog.set_level(logging.WARNING)
 
 
 @pytest.fixture(scope="session")
