@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 
-import httpx2
 import pytest
 
 from tests.api.pictures import data_url, picture, question
@@ -51,19 +52,10 @@ def test_caller_who_leaves_while_the_pictures_are_read_is_booked_with_that_step(
 ) -> None:
     gate = Gate()
     upstream.answer(openai.stream("TOTAL", gate, "42"))
-
-    def leave() -> None:
-        with suppress(httpx2.ReadTimeout):
-            site.client.post(
-                "/v1/chat/completions",
-                json={"model": "told", "stream": True, "messages": question(PICTURE)},
-                timeout=0.5,
-            )
-
-    caller = threading.Thread(target=leave)
-    caller.start()
-    gate.wait_reached()
-    caller.join()
+    body = json.dumps({"model": "told", "stream": True, "messages": question(PICTURE)})
+    with closing(HTTPConnection("127.0.0.1", site.port)) as caller:
+        caller.request("POST", "/v1/chat/completions", body, site.headers)
+        gate.wait_reached()
     request_id = _only_request_id(site)
     row = site.row(request_id)
     assert (row.outcome, row.backend_model) == ("gone", "remote-reader")
