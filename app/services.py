@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import stamina
 import structlog
 
 from app.accounts.answers import ClaimDigests
@@ -32,8 +34,10 @@ from app.gateway.admission import Admission
 from app.gateway.attempt import Clocks
 from app.gateway.books import Bookkeeping, Books, forget_details
 from app.gateway.fitting import Fitting
+from app.gateway.health import Health
 from app.gateway.pipeline import Gateway
 from app.gateway.queueing import UpstreamTurns
+from app.gateway.retrying import RetryBudget, RetryRules
 from app.media.blob_folder import FolderHosting
 from app.media.blob_objects import Bucket, ObjectHosting
 from app.media.blobs import CopyReader, Hosting, NoHosting, sweep_regularly
@@ -111,7 +115,8 @@ async def open_services(
         bookkeeping = await _bookkeeping(settings, store, clock, life)
         limits = await life.enter_async_context(_limits(settings, clock))
         queues = UpstreamTurns(limits.turns, clock, longest_s=settings.queue_s)
-        for source in (limits.readings, queues.readings):
+        retries = _retries(settings, clock)
+        for source in (limits.readings, queues.readings, retries.health.readings, retries.budget.readings):
             bookkeeping.metrics.read_from(source)
         gateway = Gateway(
             catalogs=catalogs,
@@ -120,6 +125,7 @@ async def open_services(
             fitting=Fitting(_fitter(settings, life), hosting),
             transports=_transports(settings, life, transport_view),
             bookkeeping=bookkeeping,
+            retries=retries,
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
         )
@@ -137,6 +143,12 @@ async def open_services(
             mint=KeyMint(secret, clock=clock.now, random_bytes=os.urandom),
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )
+
+
+def _retries(settings: Settings, clock: Clock) -> RetryRules:
+    stamina.instrumentation.set_on_retry_hooks(())  # what it would log says less than our own lines
+    chance = random.Random().random  # noqa: S311 - spreads load, guards nothing
+    return RetryRules(Health(clock, chance), RetryBudget(), chance, settings.attempts)
 
 
 async def _bookkeeping(settings: Settings, store: SqlStore, clock: Clock, life: AsyncExitStack) -> Bookkeeping:

@@ -15,7 +15,15 @@ from app.cli import app as command_line
 from app.config.settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[1]
-PAPERS = ("README.md", "README.zh-CN.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/money.md")
+PAPERS = (
+    "README.md",
+    "README.zh-CN.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "docs/money.md",
+    "docs/faults.md",
+)
 READMES = ("README.md", "README.zh-CN.md")
 CLIENT_VARIABLES = {"TUWEN_API_KEY", "TUWEN_BASE_URL"}
 """Read by the client samples and `tuwen ask`; no settings of the gateway."""

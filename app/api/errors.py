@@ -37,6 +37,7 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
     errors.ContextTooLong: (400, "invalid_request_error"),
     errors.ContentFiltered: (400, "invalid_request_error"),
     errors.BackendBusy: (429, "rate_limit_error"),
+    errors.NoRoom: (429, "rate_limit_error"),
     errors.BackendUsedUp: (429, "insufficient_quota"),
     errors.BackendUnavailable: (503, "server_error"),
     errors.BackendTimeout: (504, "server_error"),
@@ -96,7 +97,8 @@ def _headers(error: errors.GatewayError) -> dict[str, str]:
         headers["retry-after-ms"] = str(math.ceil(wait_s) * 1000)
     if isinstance(error, errors.RateLimited):
         headers |= error.rates
-    if hopeless or (isinstance(error, _HOPELESS) and not isinstance(error, errors.RecordsUnavailable)):
+    spent = isinstance(error, errors.BackendError) and error.spent  # each repetition may be paid as well
+    if hopeless or spent or (isinstance(error, _HOPELESS) and not isinstance(error, errors.RecordsUnavailable)):
         headers["x-should-retry"] = "false"
     if isinstance(error, errors.AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"

@@ -100,17 +100,18 @@ def _fetches_from(host: str, domains: Sequence[str]) -> bool:
 
 def _cells(rows: Sequence[RoutingRow], catalog: Catalog) -> list[tuple[str, ...]]:
     limits = _limits(catalog)
+    above = ["", *(row.model for row in rows)]
     return [
         (
-            row.model if row.rank == 1 else "",
-            f"{row.rank}.",
+            row.model if row.model != before else "",
+            f"{row.rank}." if row.weight is None else f"{row.rank}. ×{row.weight}",
             row.backend,
             row.remote_model,
             state_in_words(row.missing_env),
-            row.tariff if row.rank == 1 else "",
-            limits_in_words(limits[row.model]) if row.rank == 1 else "",
+            row.tariff if row.model != before else "",
+            limits_in_words(limits[row.model]) if row.model != before else "",
         )
-        for row in rows
+        for row, before in zip(rows, above, strict=False)
     ]
 
 

@@ -1,4 +1,4 @@
-"""`[backends.NAME]` → `Backend`: secrets found, options checked by their kind."""
+"""`[backends.NAME]` → its `Backend`s, one per account: secrets found, options checked by their kind."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
+from typing_extensions import override
 
 from app.backends.base import BackendOptions
 from app.backends.registry import KINDS, spec_of
-from app.config.catalog import Backend
+from app.config.catalog import Backend, Pace
 from app.config.layers import Section
 from app.config.locate import KeyPath
 from app.config.problems import Problem, did_you_mean, plain_words, unknown_key
-from app.config.sections import BackendSection, LimitsSection, checked
+from app.config.sections import BackendSection, LimitsSection, PaceSection, checked
 from app.core.limits import Limits
 
 _ENV = "env::"
@@ -71,17 +72,62 @@ class _Secrets:
         return f"the value of {name}: {text}" if name else text
 
 
-def backend_of(
+@dataclass(slots=True)
+class _Account(Section):
+    """A section as one of its accounts fills it in. What is wrong with the account's own keys is said to be there."""
+
+    index: int = 0
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    @override
+    def problem(self, path: KeyPath, text: str) -> Problem:
+        inside = ("accounts", self.index, *path) if path and path[0] in self.own else path
+        return Section.problem(self, inside, text)
+
+
+def backends_of(
     section: Section, known: Iterable[str], environ: Mapping[str, str], problems: list[Problem]
-) -> Backend | None:
-    """Reads a section; `None` where it is wrong, which is added to `problems`.
+) -> tuple[Backend, ...]:
+    """Reads a section: one backend, or one per account; none where it is wrong, which is added to `problems`.
 
     Args:
         known: the names of all backends, for sections that were meant to amend one.
     """
     if "kind" not in section.values:
         problems.append(section.amends_nothing(known))
-        return None
+        return ()
+    before = len(problems)
+    accounts = _accounts(section, problems)
+    if not accounts and len(problems) == before:
+        accounts = {section.name: section}
+    backends = [_backend(name, account, environ, problems) for name, account in accounts.items()]
+    return tuple(backend for backend in backends if backend is not None) if len(problems) == before else ()
+
+
+def _accounts(section: Section, problems: list[Problem]) -> dict[str, Section]:
+    """Name of the backend → the section with what the account says laid over it."""
+    written = section.values.get("accounts", [])
+    if not isinstance(written, list) or not all(isinstance(own, dict) for own in written):
+        text = 'must be a list of tables, as [{ api_key = "env::FIRST" }, { api_key = "env::SECOND" }]'
+        problems.append(section.problem(("accounts",), text))
+        return {}
+    shared = {key: value for key, value in section.values.items() if key != "accounts"}
+    accounts: dict[str, Section] = {}
+    for index, own in enumerate(written):
+        misplaced = own.keys() & {"kind", "hidden", "accounts"}
+        problems += [
+            section.problem(("accounts", index, key), "belongs into the section, not into an account")
+            for key in sorted(misplaced)
+        ]
+        values = {**shared, **{key: value for key, value in own.items() if key not in misplaced}}
+        name = f"{section.name}#{index + 1}"
+        accounts[name] = _Account(
+            section.group, section.name, section.layer, values, section.origins, index=index, own=own
+        )
+    return accounts
+
+
+def _backend(name: str, section: Section, environ: Mapping[str, str], problems: list[Problem]) -> Backend | None:
     head = {key: section.values[key] for key in BackendSection.model_fields if key in section.values}
     rest = {key: value for key, value in section.values.items() if key not in head}
     before = len(problems)
@@ -97,7 +143,14 @@ def backend_of(
     if len(problems) > before:
         return None
     missing = tuple(dict.fromkeys(secrets.missing.values()))
-    return Backend(section.name, parsed.kind, None if missing else options, limits_of(parsed.limits), missing)
+    return Backend(
+        name=name,
+        kind=parsed.kind,
+        options=None if missing else options,
+        limits=limits_of(parsed.limits),
+        pace=_pace_of(parsed.clocks),
+        missing_env=missing,
+    )
 
 
 def _options(
@@ -108,7 +161,7 @@ def _options(
     problems += [
         section.problem(path, "env:: wants the name of a variable, as env::API_KEY") for path in secrets.malformed
     ]
-    known = (*schema.model_fields, *BackendSection.model_fields)
+    known = (*schema.model_fields, *BackendSection.model_fields, "accounts")
     try:
         return schema.model_validate(values)
     except ValidationError as failure:
@@ -124,3 +177,7 @@ def _options(
 def limits_of(section: LimitsSection) -> Limits:
     """The checked limits as the catalogue keeps them."""
     return Limits(section.rpm, section.tpm, section.concurrency)
+
+
+def _pace_of(section: PaceSection) -> Pace:
+    return Pace(section.connect_s, section.first_event_s, section.idle_s)

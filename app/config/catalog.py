@@ -19,8 +19,18 @@ WILDCARD = "*"
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How long a backend is waited for, in seconds; `None`: as long as any."""
+
+    connect_s: float | None = None
+    first_event_s: float | None = None
+    idle_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """A configured place that answers.
+    """A configured place that answers, with one account there. A section that has several accounts is as many backends,
+    named `NAME#1`, `NAME#2`, …
 
     Args:
         options: of its kind; `None` while it is not configured.
@@ -31,6 +41,7 @@ class Backend:
     kind: str
     options: BackendOptions | None
     limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)
     missing_env: tuple[str, ...] = ()
 
     @property
@@ -47,6 +58,8 @@ class Route:
         vision: false where the model takes no pictures, whatever the backend can.
         montage: more pictures than it takes are laid out on one sheet.
         text_model: the backend's own name of the model that answers requests without any picture; `None`: the same.
+        rank: equal routes have the same; the lower is tried first.
+        weight: its share of the requests among equal ones.
         capabilities: the poorest while the backend is not configured.
     """
 
@@ -55,6 +68,8 @@ class Route:
     vision: bool = True
     montage: bool = False
     text_model: str | None = None
+    rank: int = 0
+    weight: int = 1
     capabilities: Capabilities = field(init=False)
 
     def __post_init__(self) -> None:
@@ -66,7 +81,9 @@ class Route:
     @property
     def for_text(self) -> Route:
         """The route that requests without any picture take."""
-        return self if self.text_model is None else Route(self.backend, self.text_model, vision=False)
+        if self.text_model is None:
+            return self
+        return Route(self.backend, self.text_model, vision=False, rank=self.rank, weight=self.weight)
 
     def translator(self) -> Translator:
         """A translator for one request.

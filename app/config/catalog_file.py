@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.config.backend_sections import backend_of
+from app.config.backend_sections import backends_of
 from app.config.catalog import Backend, Catalog
 from app.config.errors import ConfigError
 from app.config.layers import Layer, Section, overlay, read_layer
@@ -76,15 +76,15 @@ def _catalog(layers: list[Layer], environ: Mapping[str, str], problems: list[Pro
     models = overlay("models", layers)
     drafts = [draft_of(section, models, problems) for section in models.values()]
     served = models_of([draft for draft in drafts if draft is not None], backends, problems)
-    return Catalog({name: backend for name, backend in backends.items() if backend is not None}, served)
+    return Catalog({backend.name: backend for accounts in backends.values() for backend in accounts}, served)
 
 
 def _backends(
     sections: Mapping[str, Section], environ: Mapping[str, str], problems: list[Problem]
-) -> Mapping[str, Backend | None]:
-    """By name; `None` for one that is hidden or wrong."""
-    backends: dict[str, Backend | None] = {}
+) -> Mapping[str, tuple[Backend, ...]]:
+    """Name of the section → its backends, one per account; none of one that is hidden or wrong."""
+    backends: dict[str, tuple[Backend, ...]] = {}
     for name, section in sections.items():
-        backend = backend_of(section, sections, environ, problems)
-        backends[name] = None if section.values.get("hidden") is True else backend
+        accounts = backends_of(section, sections, environ, problems)
+        backends[name] = () if section.values.get("hidden") is True else accounts
     return backends

@@ -60,12 +60,12 @@ def draft_of(section: Section, known: Iterable[str], problems: list[Problem]) ->
 
 
 def models_of(
-    drafts: Sequence[Draft], backends: Mapping[str, Backend | None], problems: list[Problem]
+    drafts: Sequence[Draft], backends: Mapping[str, tuple[Backend, ...]], problems: list[Problem]
 ) -> Sequence[Model]:
     """The models of all drafts that are not hidden. What is wrong between sections is added to `problems`.
 
     Args:
-        backends: by name; `None` for one that is hidden or wrong, whose routes are left out.
+        backends: by the name of their section, one per account; none of one that is hidden or wrong.
     """
     visible = [draft for draft in drafts if not draft.parsed.hidden]
     names = _names(visible, problems)
@@ -162,23 +162,15 @@ def _winner(rivals: Sequence[_Claim], problems: list[Problem]) -> _Claim:
 
 
 def _model(
-    draft: Draft, aliases: tuple[str, ...], backends: Mapping[str, Backend | None], problems: list[Problem]
+    draft: Draft, aliases: tuple[str, ...], backends: Mapping[str, tuple[Backend, ...]], problems: list[Problem]
 ) -> Model:
     section, parsed = draft.section, draft.parsed
-    routes = []
-    for index, route in enumerate(parsed.routes):
-        if route.backend not in backends:
-            hint = did_you_mean(route.backend, backends) or f"; there are {', '.join(sorted(backends))}"
-            problems.append(section.problem(("routes", index, "backend"), f'unknown backend "{route.backend}"{hint}'))
-        backend = backends.get(route.backend)
-        if backend is not None:
-            montage = parsed.multi_image == "montage"
-            routes.append(Route(backend, route.model, parsed.vision, montage, parsed.text_model))
+    routes = _routes(section, parsed, backends, problems)
     released = datetime.combine(parsed.released or _RELEASED_UNKNOWN, time(), UTC)
     return Model(
         id=draft.id,
         name=parsed.name or draft.id,
-        routes=tuple(routes),
+        routes=routes,
         tariff=_tariff_of(parsed.tariff),
         owned_by=parsed.owned_by or (parsed.routes[0].backend if parsed.routes else "tuwen"),
         created=int(released.timestamp()),
@@ -188,6 +180,34 @@ def _model(
         image_tokens=parsed.image_tokens,
         aliases=aliases,
     )
+
+
+def _routes(
+    section: Section, parsed: ModelSection, backends: Mapping[str, tuple[Backend, ...]], problems: list[Problem]
+) -> tuple[Route, ...]:
+    """One per account. Neighbours that have a weight are equal, as are the accounts of one backend."""
+    routes: list[Route] = []
+    rank, before = 0, None
+    for index, route in enumerate(parsed.routes):
+        if index and (route.weight is None or before is None):
+            rank += 1
+        before = route.weight
+        if route.backend not in backends:
+            hint = did_you_mean(route.backend, backends) or f"; there are {', '.join(sorted(backends))}"
+            problems.append(section.problem(("routes", index, "backend"), f'unknown backend "{route.backend}"{hint}'))
+        routes += [
+            Route(
+                backend=backend,
+                model=route.model,
+                vision=parsed.vision,
+                montage=parsed.multi_image == "montage",
+                text_model=parsed.text_model,
+                rank=rank,
+                weight=route.weight or 1,
+            )
+            for backend in backends.get(route.backend, ())
+        ]
+    return tuple(routes)
 
 
 def _tariff_of(section: TariffSection | None) -> Tariff | None:

@@ -30,7 +30,8 @@ class RoutingRow:
     """One route of one model; of a recipe, one way to put it together: the first usable one is taken.
 
     Args:
-        rank: 1 for the route tried first.
+        rank: 1 for the route tried first; equal routes have the same.
+        weight: its share among equal routes; `None` where it has no equal.
         backend: `recipe` where it is none.
         remote_model: the backend's own name of the model; `*` passes the caller's on; of a recipe `reader → answer`.
         usable: whether its backend is configured.
@@ -46,6 +47,7 @@ class RoutingRow:
     usable: bool
     tariff: str
     missing_env: tuple[str, ...] = ()
+    weight: int | None = None
 
 
 def backend_rows(catalog: Catalog) -> Sequence[BackendRow]:
@@ -76,16 +78,19 @@ def _rows_of(model: Model) -> Iterator[RoutingRow]:
 
 
 def _route_rows(model: Model) -> Iterator[RoutingRow]:
-    for rank, route in enumerate(model.routes, start=1):
+    ranks = [route.rank for route in model.routes]
+    dense = {rank: place for place, rank in enumerate(dict.fromkeys(ranks), start=1)}
+    for route in model.routes:
         yield RoutingRow(
             model=model.id,
             aliases=model.aliases,
-            rank=rank,
+            rank=dense[route.rank],
             backend=route.backend.name,
             remote_model=route.model,
             usable=route.backend.configured,
             tariff=tariff_words(model.tariff),
             missing_env=route.backend.missing_env,
+            weight=route.weight if ranks.count(route.rank) > 1 else None,
         )
 
 

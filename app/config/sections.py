@@ -50,6 +50,7 @@ def _names(value: object) -> object:
 
 Amount = Annotated[int, BeforeValidator(_amount)]
 Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, BeforeValidator(_name)]
 Names = Annotated[list[Name], BeforeValidator(_names)]
 Volume = Literal["tokens", "pictures", "calls"]
@@ -69,6 +70,14 @@ class LimitsSection(SectionModel):
     rpm: Count | None = None
     tpm: Count | None = None
     concurrency: Count | None = None
+
+
+class PaceSection(SectionModel):
+    """A backend's `clocks`: seconds, where the process's own do not suit it."""
+
+    connect_s: Seconds | None = None
+    first_event_s: Seconds | None = None
+    idle_s: Seconds | None = None
 
 
 class PricesSection(SectionModel):
@@ -117,6 +126,7 @@ class RouteSection(SectionModel):
 
     backend: Name
     model: Name
+    weight: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class RecipeSection(SectionModel):
@@ -156,16 +166,18 @@ class ModelSection(SectionModel):
 
 
 class BackendSection(SectionModel):
-    """`[backends.NAME]` without the options of its kind."""
+    """`[backends.NAME]` without the options of its kind, and without its accounts."""
 
     kind: str
     limits: LimitsSection = LimitsSection()
+    clocks: PaceSection = PaceSection()
     hidden: bool = False
 
 
 SectionT = TypeVar("SectionT", bound=SectionModel)
 
 _INNER: Mapping[str, type[SectionModel]] = {
+    "clocks": PaceSection,
     "limits": LimitsSection,
     "recipe": RecipeSection,
     "routes": RouteSection,

@@ -115,6 +115,9 @@ class Settings(BaseSettings):
     first_event_s: Seconds = Field(120, description="Longest wait for a backend's first word.")
     idle_s: Seconds = Field(60, description="Longest silence of a backend that has begun to answer.")
     deadline_s: Seconds = Field(600, description="Longest time for a whole answer.")
+    attempts: Count = Field(
+        4, description="Most attempts at backends for one request, until one answers; 1: nothing is tried twice."
+    )
 
     queue_s: Seconds = Field(30, description="Longest wait for a backend that has no room for another request.")
     queue_length: Count = Field(200, description="Requests that may wait for one backend; more are told to come again.")

@@ -7,7 +7,7 @@
     │   ├─ IdempotencyConflict 409(retry_after_s) · PayloadTooLarge 413 · UnsupportedMediaType 415
     │   └─ RateLimited 429(retry_after_s) · QuotaExceeded 429
     ├─ BackendError(backend, backend_code, detail)      detail goes to logs only; ↻ another route may be tried
-    │   ├─ BackendUnavailable 503 ↻ · BackendTimeout 504 ↻ · BackendBusy 429 ↻(retry_after_s)
+    │   ├─ BackendUnavailable 503 ↻ · BackendTimeout 504 ↻ · BackendBusy 429 ↻(retry_after_s) ─ NoRoom 429 ↻
     │   ├─ BackendUsedUp 429 ↻
     │   ├─ BackendProtocolError 502 (↻ if cut short, empty or HTML; not if oversized or redirected)
     │   └─ BackendRefused 400 ─ ContextTooLong 400 · ContentFiltered 400     BackendMisconfigured 502
@@ -173,10 +173,12 @@ class BackendError(GatewayError):
         backend: its name in the catalogue; for logs and the ledger.
         backend_code: the vendor's own code, for logs.
         detail: what the vendor said; for logs only, never for callers.
-        retryable: whether another route may be tried; the class's default where `None`.
+        retryable: whether the call may be repeated, here or elsewhere; the class's default where `None`.
+        spent: whether the backend may have billed us for it all the same; the class's default where `None`.
     """
 
     retryable: bool = False
+    spent: bool = False
 
     def __init__(
         self,
@@ -186,6 +188,7 @@ class BackendError(GatewayError):
         backend_code: str | None = None,
         detail: str = "",
         retryable: bool | None = None,
+        spent: bool | None = None,
         code: str | None = None,
         chinese: str = "",
     ) -> None:
@@ -195,6 +198,8 @@ class BackendError(GatewayError):
         self.detail = detail
         if retryable is not None:
             self.retryable = retryable
+        if spent is not None:
+            self.spent = spent
 
 
 class BackendUnavailable(BackendError):
@@ -209,6 +214,7 @@ class BackendTimeout(BackendError):
 
     code = "backend_timeout"
     retryable = True
+    spent = True
 
 
 class BackendBusy(BackendError):
@@ -235,6 +241,10 @@ class BackendBusy(BackendError):
         self.retry_after_s = retry_after_s
 
 
+class NoRoom(BackendBusy):
+    """Our own queue before it is full, or too slow for the time that is left: it was not asked."""
+
+
 class BackendUsedUp(BackendError):
     """What we bought there is used up for the day or for good: another route may serve, waiting does not help."""
 
@@ -246,6 +256,7 @@ class BackendProtocolError(BackendError):
     """It answered something that is no answer: cut short, empty, HTML, broken JSON, oversized, redirected."""
 
     code = "backend_protocol_error"
+    spent = True
 
 
 class BackendMisconfigured(BackendError):

@@ -5,24 +5,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
+import stamina
 import structlog
 
 from app.backends.base import Translator
-from app.config.catalog import Model, Route
+from app.config.catalog import Model, Pace, Route
 from app.core.clock import Clock
 from app.core.errors import (
     BackendError,
+    BackendMisconfigured,
     BackendTimeout,
     GatewayError,
     ImageRejected,
     InternalError,
     RecordsUnavailable,
-    UnsupportedFeature,
 )
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
@@ -32,6 +33,7 @@ from app.gateway.fitting import Fitting
 from app.gateway.history import trimmed
 from app.gateway.patience import Patience
 from app.gateway.queueing import Passage
+from app.gateway.retrying import WAIT_INITIAL_S, WAIT_JITTER_S, WAIT_MAX_S, Itinerary, RetryRules
 from app.gateway.routing import capabilities_for
 from app.gateway.tailoring import retold, tailor
 from app.gateway.tally import longest_output_tokens
@@ -65,6 +67,15 @@ class Clocks:
     idle_s: float = 60.0
     deadline_s: float = 600.0
 
+    def at(self, pace: Pace) -> Clocks:
+        """Those of a route to a backend that has its own."""
+        return Clocks(
+            pace.connect_s or self.connect_s,
+            pace.first_event_s or self.first_event_s,
+            pace.idle_s or self.idle_s,
+            self.deadline_s,
+        )
+
 
 class PassageTo(Protocol):
     """The way of the request that runs to a route of a model, to be entered."""
@@ -77,6 +88,7 @@ class Attempts:
 
     Args:
         passage: the way to a route's backend, where others may be before us.
+        rules: how attempts are repeated. granted: asks for one more of them.
         transports: by the type of the call they carry.
     """
 
@@ -88,6 +100,8 @@ class Attempts:
         request: ChatRequest,
         meter: Meter,
         passage: PassageTo,
+        rules: RetryRules,
+        granted: Callable[[], bool],
         fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         clock: Clock,
@@ -98,6 +112,8 @@ class Attempts:
         self._request = request
         self._meter = meter
         self._passage = passage
+        self._rules = rules
+        self._granted = granted
         self._fitting = fitting
         self._transports = transports
         self._clock = clock
@@ -111,29 +127,58 @@ class Attempts:
         Raises:
             GatewayError: no route answered. Once a batch was given, faults come as `Failure` instead.
         """
-        for number, route in enumerate(self._routes, 1):
-            begun = False
+        async with AsyncExitStack() as life:
+            first, rest = await self._begun(life)
+            self._request = replace(self._request, messages=())  # nobody else will be asked: its pictures may go
+            yield first
             try:
-                async with aclosing(self._attempt(number, route)) as batches:
-                    async for batch in batches:
-                        if not begun:
-                            begun = True
-                            self._request = replace(self._request, messages=())  # no other route: pictures may go
-                        yield batch
-            except GatewayError as error:
-                fault = error
-            except Exception as error:  # noqa: BLE001 - a bug of ours costs one request, and its caller is told in words
-                fault = InternalError(_FAILED[0], chinese=_FAILED[1])
-                fault.__cause__ = error
-            else:
-                return
-            self._log_fault(fault, number, route)
-            self._meter.attempt_failed(fault)
-            if begun:
+                async for batch in rest:
+                    yield batch
+            except GatewayError as fault:
+                self._note(fault)
                 yield [Failure(fault)]
-                return
-            if number == len(self._routes) or not _may_do_better(fault):
-                raise fault
+            except Exception as error:  # noqa: BLE001 - as above
+                yield [Failure(self._bug(error))]
+
+    async def _begun(self, life: AsyncExitStack) -> tuple[Sequence[Event], AsyncIterator[Sequence[Event]]]:
+        """Asks until somebody answers: the first batch, and the others, which last as long as `life`.
+
+        Raises:
+            GatewayError: nobody does.
+        """
+        way = self._way = Itinerary(self._routes, self._rules, self._granted, self._left_s)
+        async for trial in stamina.retry_context(
+            on=way.after,
+            attempts=None,
+            timeout=None,
+            wait_initial=WAIT_INITIAL_S,
+            wait_max=WAIT_MAX_S,
+            wait_jitter=WAIT_JITTER_S,
+        ):
+            with trial:
+                batches = await life.enter_async_context(aclosing(self._attempt(way.number, way.route)))
+                try:
+                    return await anext(batches), batches
+                except GatewayError as fault:
+                    self._note(fault)
+                    raise
+                except Exception as error:  # a bug of ours costs one request, and its caller is told in words
+                    raise self._bug(error) from error
+        raise AssertionError  # pragma: no cover - the last attempt has returned or raised
+
+    def _left_s(self) -> float:
+        return self._deadline_s - asyncio.get_running_loop().time()
+
+    def _bug(self, error: Exception) -> InternalError:
+        fault = InternalError(_FAILED[0], chinese=_FAILED[1])
+        fault.__cause__ = error
+        self._note(fault)
+        return fault
+
+    def _note(self, fault: GatewayError) -> None:
+        """The running attempt ended in this."""
+        self._log_fault(fault, self._way.number, self._way.route)
+        self._meter.attempt_failed(fault)
 
     def _log_fault(self, fault: GatewayError, number: int, route: Route) -> None:
         what = {
@@ -143,6 +188,9 @@ class Attempts:
             "model": route.model,
         }
         match fault:
+            case BackendMisconfigured():
+                what |= {"backend_code": fault.backend_code, "detail": fault.detail}
+                _log.error("backend refuses us: its section in models.toml or our account there needs a look", **what)
             case BackendError():
                 what |= {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
                 _log.warning("backend fault", **what)
@@ -154,23 +202,26 @@ class Attempts:
                 pass  # the caller's to fix, and the caller is told
 
     async def _attempt(self, number: int, route: Route) -> AsyncGenerator[Sequence[Event], None]:
-        translator = route.translator()
-        request, notices = await self._suited(route)
-        async with self._passage(route, self._model, tokens=partial(self._most_tokens, route, request)) as passage:
-            await self._turn(passage, route, request)
-            call = self._call(translator, request, number)
-            del request
-            self.notices[:] = [*notices, *translator.notices]
-            transport = self._transports[type(call)]
-            opening = transport.open(call, backend=route.backend.name, connect_s=self._clocks.connect_s)
-            queues = transport.queues
-            del call  # it holds the pictures, and the answer may be long
-            try:
-                async with aclosing(self._answer(opening, translator, route, queues=queues)) as batches:
-                    async for batch in batches:
-                        yield batch
-            finally:
-                passage.used(self._meter.attempt_tokens)
+        with self._rules.health.trial(route) as trial:
+            translator = route.translator()
+            request, notices = await self._suited(route)
+            async with self._passage(route, self._model, tokens=partial(self._most_tokens, route, request)) as passage:
+                await self._turn(passage, route, request)
+                call = self._call(translator, request, number)
+                del request
+                self.notices[:] = [*notices, *translator.notices]
+                clocks = self._clocks.at(route.backend.pace)
+                transport = self._transports[type(call)]
+                opening = transport.open(call, backend=route.backend.name, connect_s=clocks.connect_s)
+                queues = transport.queues
+                del call  # it holds the pictures, and the answer may be long
+                try:
+                    async with aclosing(self._answer(opening, translator, route, clocks, queues=queues)) as batches:
+                        async for batch in batches:
+                            trial.answered()
+                            yield batch
+                finally:
+                    passage.used(self._meter.attempt_tokens)
 
     async def _turn(self, passage: Passage, route: Route, request: ChatRequest) -> None:
         """Sets money aside, waits for the backend to have room, and says that it is asked now."""
@@ -191,18 +242,24 @@ class Attempts:
         return prompt_tokens + longest_output_tokens(request.max_output_tokens, self._model, route, prompt_tokens)
 
     async def _answer(
-        self, opening: AbstractAsyncContextManager[Reply], translator: Translator, route: Route, *, queues: bool
+        self,
+        opening: AbstractAsyncContextManager[Reply],
+        translator: Translator,
+        route: Route,
+        clocks: Clocks,
+        *,
+        queues: bool,
     ) -> AsyncGenerator[Sequence[Event], None]:
         patience = Patience(self._deadline_s)
         if not queues:
-            patience.extend(self._clocks.first_event_s)
+            patience.extend(clocks.first_event_s)
         try:
             async with _opened(opening, patience) as reply:
                 if queues:
-                    patience.extend(self._clocks.first_event_s)
+                    patience.extend(clocks.first_event_s)
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
-                async with aclosing(self._events(translator, reply, patience)) as batches:
+                async with aclosing(self._events(translator, reply, patience, clocks.idle_s)) as batches:
                     async for batch in batches:
                         self._meter.answered_as(translator.backend_request_id)
                         yield batch
@@ -214,7 +271,7 @@ class Attempts:
             patience.end()
 
     async def _events(
-        self, translator: Translator, reply: Reply, patience: Patience
+        self, translator: Translator, reply: Reply, patience: Patience, idle_s: float
     ) -> AsyncGenerator[Sequence[Event], None]:
         async with aclosing(reply.frames()) as frames:
             while True:
@@ -224,7 +281,7 @@ class Attempts:
                     if isinstance(events[-1], Finish):
                         return
                     # after the yield: that a caller reads slowly is not the backend's silence
-                    patience.extend(self._clocks.idle_s)
+                    patience.extend(idle_s)
                 if fault is not None:
                     raise fault
 
@@ -252,11 +309,6 @@ class Attempts:
             nonce=self._clock.nonce(),
         )
         return translator.call(request, context)
-
-
-def _may_do_better(fault: GatewayError) -> bool:
-    """Whether another route may: its backend may be up, or able to do what this one is not."""
-    return isinstance(fault, UnsupportedFeature) or (isinstance(fault, BackendError) and fault.retryable)
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ from app.gateway.compose import Composed
 from app.gateway.estimates import unfitted_tokens
 from app.gateway.fitting import Fitting
 from app.gateway.queueing import UpstreamTurns
+from app.gateway.retrying import RetryRules
 from app.gateway.routing import candidates, find_model
 from app.transports.base import Transport
 
@@ -85,6 +86,7 @@ class Gateway:
         fitting: Fitting,
         transports: Mapping[type[Call], Transport],
         bookkeeping: Bookkeeping,
+        retries: RetryRules,
         clock: Clock,
         clocks: Clocks,
     ) -> None:
@@ -94,6 +96,7 @@ class Gateway:
         self._fitting = fitting
         self._transports = transports
         self._bookkeeping = bookkeeping
+        self._retries = retries
         self._clock = clock
         self._clocks = clocks
 
@@ -119,11 +122,12 @@ class Gateway:
         try:
             async with self._admitted(caller, model, request) as entry, meter:
                 entry.used(0)  # until somebody is asked
-                answering = self._answering(model, request, meter, caller)
-                notices = answering.notices
-                del request  # whoever answers lets go of its pictures once the answer has begun
-                async with aclosing(_metered(answering, meter, entry)) as batches:
-                    yield Exchange(batches, notices, meter, entry)
+                with self._retries.budget.request() as granted:
+                    answering = self._answering(model, request, meter, caller, granted)
+                    notices = answering.notices
+                    del request  # whoever answers lets go of its pictures once the answer has begun
+                    async with aclosing(_metered(answering, meter, entry)) as batches:
+                        yield Exchange(batches, notices, meter, entry)
         except RequestError as error:
             meter.refused(error)
             raise
@@ -142,11 +146,15 @@ class Gateway:
             raise nothing_left()
         return entry
 
-    def _answering(self, model: Model, request: ChatRequest, meter: Meter, caller: Caller) -> Attempts | Composed:
+    def _answering(
+        self, model: Model, request: ChatRequest, meter: Meter, caller: Caller, granted: Callable[[], bool]
+    ) -> Attempts | Composed:
         asking = partial(
             Attempts,
             meter=meter,
             passage=partial(self._queues.passage, key_id=caller.key_id),
+            rules=self._retries,
+            granted=granted,
             fitting=self._fitting,
             transports=self._transports,
             clock=self._clock,

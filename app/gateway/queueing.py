@@ -9,7 +9,7 @@ from types import TracebackType
 from app.accounts.limits import NoTurn, Scope, Ticket, Turn, Turns
 from app.config.catalog import Model, Route
 from app.core.clock import Clock
-from app.core.errors import BackendBusy
+from app.core.errors import NoRoom
 from app.core.limits import NO_LIMITS
 from app.observe.metrics import Reading
 
@@ -54,7 +54,7 @@ class Passage:
         """Waits for the turns that are not there.
 
         Raises:
-            BackendBusy: they will not come in time, or too many wait for them.
+            NoRoom: they will not come in time, or too many wait for them.
         """
         begun_s = self._queues.now_s()
         try:
@@ -131,7 +131,7 @@ class UpstreamTurns:
         """A turn, waited for.
 
         Raises:
-            BackendBusy: it will not come in time, or too many wait for it.
+            NoRoom: it will not come in time, or too many wait for it.
         """
         figures, begun_s = self._figures_of(scope.name), self.now_s()
         figures.waiting += 1
@@ -162,9 +162,9 @@ class UpstreamTurns:
         return self._figures.setdefault(name, _Figures())
 
 
-def _busy(scope: Scope, refusal: NoTurn, backend: str) -> BackendBusy:
+def _busy(scope: Scope, refusal: NoTurn, backend: str) -> NoRoom:
     wait_s = round(refusal.retry_after_s)
-    return BackendBusy(
+    return NoRoom(
         f"The model has no room for this request in time; ask again in {wait_s} s.",
         chinese=f"该模型暂时无法及时处理此请求，请在 {wait_s} 秒后重试。",
         backend=backend,

@@ -17,7 +17,7 @@ import structlog
 from typing_extensions import override
 
 from app.core.clock import Clock
-from app.core.errors import BackendBusy, BackendUnavailable
+from app.core.errors import BackendUnavailable, NoRoom
 from app.core.types import Image
 from app.media.blob_tokens import CopyName, Seal
 from app.media.blobs import EXTENSIONS, Copy, CopyReader, Hosting, require_host
@@ -102,7 +102,7 @@ class FolderHosting(Hosting, CopyReader):
 
     def _reserve(self, file: str, size: int) -> None:
         if self._own_bytes + self._others_bytes + size > self._max_bytes:
-            raise BackendBusy(
+            raise NoRoom(
                 "This gateway holds as many published pictures as it may; try again later.",
                 chinese="本网关发布的图片已达上限，请稍后重试。",
                 detail=f"{self._own_bytes + self._others_bytes} bytes are published; see TUWEN_BLOB_MAX_BYTES",

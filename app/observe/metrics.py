@@ -10,6 +10,11 @@
 | tuwen_queue_turns_total | scope | requests that got their turn after a wait |
 | tuwen_queue_waited_ms_total | scope | how long they waited, together |
 | tuwen_queue_refused_total | scope | requests told to come again, for the queue was full or too slow |
+| tuwen_backend_in_flight | backend | attempts under way |
+| tuwen_backend_faults_total | backend, error | attempts that failed |
+| tuwen_backend_shut | backend | remote models that are left alone now |
+| tuwen_retries_total | | attempts that repeated another |
+| tuwen_retries_refused_total | | attempts not repeated, as too many were |
 | tuwen_limits_alone | | 1 while this process keeps limits by itself, as Redis is away |
 | tuwen_ledger_commits_total | | commits of this process; requests share them |
 | tuwen_journal_waiting | | 1 while rows wait for the database to come back |

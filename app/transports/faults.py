@@ -36,13 +36,14 @@ BAD_ADDRESS = Words(
 )
 TOO_LATE = Words("The model's backend did not answer in time; try again.", "模型服务未能及时回答，请重试。")
 
-FaultRow: TypeAlias = tuple[type[Exception], type[BackendError], Words, bool]
-"""A library's exception, ours, words for the caller, whether another route may be tried."""
+FaultRow: TypeAlias = tuple[type[Exception], type[BackendError], Words, bool, bool]
+"""A library's exception, ours, words for the caller, whether the call may be repeated, whether it may have been billed.
+"""
 
 
 def mapped(error: Exception, table: Iterable[FaultRow], *, backend: str, detail: str) -> BackendError:
     """Our error for a library's, by the first row that fits."""
-    for library, ours, words, retryable in table:
+    for library, ours, (english, chinese), retryable, spent in table:
         if isinstance(error, library):
-            return ours(words.english, chinese=words.chinese, backend=backend, detail=detail, retryable=retryable)
+            return ours(english, chinese=chinese, backend=backend, detail=detail, retryable=retryable, spent=spent)
     raise error  # pragma: no cover - callers catch exactly the classes of the table

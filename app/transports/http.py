@@ -44,16 +44,17 @@ _ACCEPT = {
 }
 
 _ERRORS: tuple[FaultRow, ...] = (
-    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, BAD_CERTIFICATE, False),
-    (aiohttp.ClientSSLError, BackendUnavailable, UNREACHABLE, True),
-    (ssl.SSLError, BackendUnavailable, UNREACHABLE, True),
-    (aiohttp.ServerTimeoutError, BackendTimeout, TOO_LATE, True),
-    (aiohttp.InvalidURL, BackendMisconfigured, BAD_ADDRESS, False),
-    (aiohttp.ClientPayloadError, BackendProtocolError, CUT_SHORT, True),
-    (aiohttp.ClientResponseError, BackendProtocolError, NO_ANSWER, True),
-    (aiohttp.ClientConnectionError, BackendUnavailable, UNREACHABLE, True),
-    (aiohttp.ClientError, BackendUnavailable, UNREACHABLE, True),
-    (ConnectionError, BackendUnavailable, UNREACHABLE, True),
+    (aiohttp.ClientConnectorCertificateError, BackendMisconfigured, BAD_CERTIFICATE, False, False),
+    (aiohttp.ClientConnectorError, BackendUnavailable, UNREACHABLE, True, False),
+    (aiohttp.ClientSSLError, BackendUnavailable, UNREACHABLE, True, False),
+    (ssl.SSLError, BackendUnavailable, UNREACHABLE, True, False),
+    (aiohttp.ServerTimeoutError, BackendTimeout, TOO_LATE, True, False),  # the connection's: other waits are not its
+    (aiohttp.InvalidURL, BackendMisconfigured, BAD_ADDRESS, False, False),
+    (aiohttp.ClientPayloadError, BackendProtocolError, CUT_SHORT, True, True),
+    (aiohttp.ClientResponseError, BackendProtocolError, NO_ANSWER, True, True),
+    (aiohttp.ClientConnectionError, BackendUnavailable, UNREACHABLE, True, True),
+    (aiohttp.ClientError, BackendUnavailable, UNREACHABLE, True, True),
+    (ConnectionError, BackendUnavailable, UNREACHABLE, True, True),
 )  # fmt: skip
 _CAUGHT = tuple(row[0] for row in _ERRORS)
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 import msgspec
 from typing_extensions import override
 
-from app.core.errors import BackendBusy, BackendError
+from app.core.errors import BackendError, NoRoom
 from app.core.types import Frame, LocalCall
 from app.transports.base import Reply, Transport
 from app.transports.ocr_process import OcrProcess
@@ -247,7 +247,7 @@ class LocalTransport(Transport):
         `connect_s` bounds nothing here: there is no one to connect to.
 
         Raises:
-            BackendBusy: the queue is full.
+            NoRoom: the queue is full.
         """
         if not call.images:  # there is nothing to read
             yield LocalReply(call, self._engine, backend)
@@ -263,9 +263,9 @@ class LocalTransport(Transport):
                 self._engine.rest()
             place.leave()
 
-    def _busy(self, backend: str) -> BackendBusy:
+    def _busy(self, backend: str) -> NoRoom:
         whole_queue_s = len(self._queue) * self._engine.usual_picture_s
-        return BackendBusy(
+        return NoRoom(
             "The OCR engine has as many requests waiting as it takes; please try again shortly.",
             chinese="OCR 引擎的排队已满，请稍后重试。",
             backend=backend,

@@ -49,13 +49,15 @@ _LEAVING_S = 0.1
 _NORMAL_CLOSURE = 1000
 
 _ERRORS: tuple[FaultRow, ...] = (
-    (ssl.SSLCertVerificationError, BackendMisconfigured, BAD_CERTIFICATE, False),
-    (TimeoutError, BackendTimeout, TOO_LATE, True),
-    (OSError, BackendUnavailable, UNREACHABLE, True),
-    (UnicodeError, BackendMisconfigured, BAD_ADDRESS, False),  # no name can be looked up that long
-    (httptools.HttpParserError, BackendProtocolError, NO_ANSWER, True),
-    (InvalidHandshake, BackendProtocolError, NO_ANSWER, True),
+    (ssl.SSLCertVerificationError, BackendMisconfigured, BAD_CERTIFICATE, False, False),
+    (TimeoutError, BackendTimeout, TOO_LATE, True, False),
+    (OSError, BackendUnavailable, UNREACHABLE, True, False),
+    (UnicodeError, BackendMisconfigured, BAD_ADDRESS, False, False),  # no name can be looked up that long
+    (httptools.HttpParserError, BackendProtocolError, NO_ANSWER, True, False),
+    (InvalidHandshake, BackendProtocolError, NO_ANSWER, True, False),
 )
+"""Of the handshake, when nothing was asked yet."""
+
 _CAUGHT = tuple(row[0] for row in _ERRORS)
 
 
@@ -63,9 +65,9 @@ def _mapped(error: Exception, backend: str) -> BackendError:
     return mapped(error, _ERRORS, backend=backend, detail=f"{type(error).__name__}: {error}")
 
 
-def _unreachable(backend: str, detail: str) -> BackendUnavailable:
+def _unreachable(backend: str, detail: str, *, spent: bool) -> BackendUnavailable:
     english, chinese = UNREACHABLE
-    return BackendUnavailable(english, chinese=chinese, backend=backend, detail=detail)
+    return BackendUnavailable(english, chinese=chinese, backend=backend, detail=detail, spent=spent)
 
 
 def _no_answer(backend: str, detail: str, words: Words = NO_ANSWER, *, retryable: bool) -> BackendProtocolError:
@@ -154,9 +156,10 @@ class WsReply(Reply):
         try:
             data = await self._wire.read()
         except OSError as error:
+            detail = f"{type(error).__name__}: {error}"
             if self._begun:
-                raise self._fault(CUT_SHORT, f"{type(error).__name__}: {error}", retryable=True) from error
-            raise _mapped(error, self._backend) from error
+                raise self._fault(CUT_SHORT, detail, retryable=True) from error
+            raise _unreachable(self._backend, detail, spent=True) from error
         self._left_bytes -= len(data)
         if self._left_bytes < 0:
             raise self._fault(NO_ANSWER, "the stream is over the bound", retryable=False)
@@ -190,7 +193,7 @@ class WsReply(Reply):
         detail = f"closed: {close}"
         if self._begun:
             raise self._fault(CUT_SHORT, detail, retryable=True)
-        raise _unreachable(self._backend, detail)
+        raise _unreachable(self._backend, detail, spent=True)
 
     def _fault(self, words: Words, detail: str, *, retryable: bool) -> BackendProtocolError:
         return _no_answer(self._backend, detail, words, retryable=retryable)
@@ -293,7 +296,7 @@ async def _shaken(
         while not answer.told:
             data = await wire.read()
             if not data:
-                raise _unreachable(backend, "closed during the handshake")
+                raise _unreachable(backend, "closed during the handshake", spent=False)
             rest = answer.feed(data)
         if answer.status == 101:
             protocol.process_response(Response(101, "", Headers(answer.headers)))

@@ -92,7 +92,7 @@ def _upstream() -> Iterator[Upstream]:
 def _served(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("gateway")
     models = MODELS.format(url=_upstream.url, key=UPSTREAM_KEY)
-    with serving(folder, models, heartbeat_s=0.2, first_event_s=10, idle_s=10, max_body_bytes=4 * 1024 * 1024) as site:
+    with serving(folder, models, heartbeat_s=0.5, first_event_s=10, idle_s=10, max_body_bytes=4 * 1024 * 1024) as site:
         yield site
 
 

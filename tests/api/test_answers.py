@@ -217,7 +217,7 @@ def test_silent_model_gets_headers_and_comments_meanwhile(served: Served, upstre
 
 
 def test_fault_before_the_first_word_has_its_own_status(served: Served, upstream: Upstream) -> None:
-    upstream.answer(openai.error(503))
+    upstream.answer(openai.error(503), openai.error(503))
     assert served.chat(stream=True).status_code == 503
 
 
@@ -301,7 +301,7 @@ def test_caller_who_leaves_is_nothing_to_log_as_an_error(served: Served, upstrea
             while "first" not in next(pieces):
                 pass
         assert served.row(response.headers["x-request-id"]).outcome == "gone"
-        upstream.answer(openai.error(500))
+        upstream.answer(openai.error(400))
         served.chat()
     assert [line["event"] for line in lines if line["log_level"] in ("warning", "error")] == ["backend fault"]
 

@@ -32,7 +32,7 @@ def _upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def _served(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     models, bounds = MODELS.format(url=_upstream.url), {"answer_max_bytes": ANSWER_MAX_BYTES}
-    with serving(tmp_path_factory.mktemp("gateway"), models, heartbeat_s=0.2, **bounds) as site:
+    with serving(tmp_path_factory.mktemp("gateway"), models, heartbeat_s=0.5, **bounds) as site:
         yield site
 
 
@@ -199,10 +199,11 @@ def test_request_that_failed_can_be_tried_again(
     caller: Caller, upstream: Upstream, reply: Reply | None, fields: dict[str, Any], status: int
 ) -> None:
     if reply is not None:
-        upstream.answer(reply)
+        upstream.answer(reply, reply)
     first = caller.ask(**fields)
     assert first.status_code // 100 == status // 100
     again = {**fields, "temperature": 1} if reply is None else fields
+    upstream.forget()
     upstream.answer(wire(fields.get("stream", False), "now"))
     second = caller.ask(**again)
     assert second.status_code == 200  # at once: the claim was free before the error left

@@ -260,7 +260,8 @@ def test_key_is_read_from_the_other_headers_too(served: Served, name: str) -> No
 def test_backend_faults_get_their_status(
     served: Served, upstream: Upstream, fault: tuple[int, str | None], answered: tuple[int, str], stream: bool
 ) -> None:
-    upstream.answer(openai.error(fault[0], code=fault[1], message="vendor secret words"))
+    fault_of_theirs = openai.error(fault[0], code=fault[1], message="vendor secret words")
+    upstream.answer(fault_of_theirs, fault_of_theirs)
     response = served.chat(stream=stream)
     assert refused(response, answered[0])["code"] == answered[1]
     assert "vendor secret words" not in response.text
@@ -275,10 +276,10 @@ def test_too_long_a_prompt_is_told_in_words_libraries_look_for(served: Served, u
 
 def test_busy_backend_says_when_to_come_again(served: Served, upstream: Upstream) -> None:
     upstream.answer(
-        openai.error(429, headers={"retry-after": "3"}), openai.error(429, headers={"retry-after": "86400"})
+        openai.error(429, headers={"retry-after": "9"}), openai.error(429, headers={"retry-after": "86400"})
     )
     first, second = served.chat().headers, served.chat().headers
-    assert (first["retry-after"], first["retry-after-ms"]) == ("3", "3000")
+    assert (first["retry-after"], first["retry-after-ms"]) == ("9", "9000")
     assert int(second["retry-after"]) <= 60
 
 
@@ -294,18 +295,20 @@ def test_backend_out_of_reach_is_503(served: Served, stream: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "asked"),
     [
-        openai.Reply(200, {"content-type": "text/html"}, [b"<!doctype html><title>login</title>"], "length"),
-        openai.Reply(200, {}, [b""], "length"),
-        openai.Reply(200, {}, [b'{"choices":'], "length"),
-        openai.Reply(307, {"location": "http://127.0.0.1:1/"}, [b""], "length"),
-        openai.Reply(200, {"content-encoding": "gzip"}, [b"\x1f\x8b\x08"], "length"),
-        openai.reply({"object": "chat.completion", "choices": []}),
+        (openai.Reply(200, {"content-type": "text/html"}, [b"<!doctype html><title>login</title>"], "length"), 2),
+        (openai.Reply(200, {}, [b""], "length"), 2),
+        (openai.Reply(200, {}, [b'{"choices":'], "length"), 2),
+        (openai.Reply(307, {"location": "http://127.0.0.1:1/"}, [b""], "length"), 1),
+        (openai.Reply(200, {"content-encoding": "gzip"}, [b"\x1f\x8b\x08"], "length"), 1),
+        (openai.reply({"object": "chat.completion", "choices": []}), 2),
     ],
 )
 @pytest.mark.parametrize("stream", [True, False])
-def test_what_is_no_answer_is_502(served: Served, upstream: Upstream, reply: openai.Reply, stream: bool) -> None:
-    upstream.answer(reply)
+def test_what_is_no_answer_is_502(
+    served: Served, upstream: Upstream, reply: openai.Reply, asked: int, stream: bool
+) -> None:
+    upstream.answer(reply, reply)
     refused(served.chat(stream=stream), 502)
-    assert len(upstream.requests) == 1
+    assert len(upstream.requests) == asked

@@ -97,6 +97,7 @@ def test_routes_can_be_read_by_programs(tuwen: Tuwen, catalogue: Path) -> None:
         "usable": False,
         "tariff": "in 4.00, out 12.00",
         "missing_env": ["FAR_BASE_URL", "FAR_API_KEY"],
+        "weight": None,
         "limits": {"rpm": 60, "tpm": 100_000, "concurrency": None},
     }
     assert records["two-vision", 2]["usable"]

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import ssl
 import threading
 from collections import deque
@@ -71,8 +72,8 @@ class Upstream:
         """Queues answers; each goes to one request, in order. A callable makes the reply from the request."""
         self._script.extend((reply, expect) for reply in replies)
 
-    def otherwise(self, reply: Answering) -> None:
-        """Answers every request that finds the queue empty."""
+    def otherwise(self, reply: Answering | None) -> None:
+        """Answers every request that finds the queue empty; `None`: nobody is to ask any more."""
         self._otherwise = reply
 
     def forget(self) -> None:
@@ -176,7 +177,8 @@ class Upstream:
             return openai.error(401, code="invalid_api_key", message="Incorrect API key provided."), None
         answering, expect = self._script.popleft() if self._script else (self._otherwise, None)
         if answering is None:
-            self.failures.append(f"nobody scripted an answer to {request.method} {request.path}")
+            during = os.environ.get("PYTEST_CURRENT_TEST", "")  # this upstream may serve many tests
+            self.failures.append(f"nobody scripted an answer to {request.method} {request.path} {during}")
             return openai.error(500, code="unscripted", message="nothing scripted"), None
         try:
             reply = answering if isinstance(answering, Reply | WsReply) else answering(request)

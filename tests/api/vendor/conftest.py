@@ -133,7 +133,7 @@ def _vendor(_upstream: Upstream, pictures: int, tmp_path_factory: pytest.TempPat
     folder: Path = tmp_path_factory.mktemp("vendor")
     allowed = (f"127.0.0.1/32:{pictures}",)
     models = MODELS.format(url=_upstream.url)
-    with serving(folder, models, heartbeat_s=0.2, fetch_allow=allowed, max_body_bytes=1024 * 1024) as served:
+    with serving(folder, models, heartbeat_s=0.5, fetch_allow=allowed, max_body_bytes=1024 * 1024) as served:
         record = asyncio.run(key_of(served.settings.data_dir))
         vendor = Vendor(served, record.id, f"http://127.0.0.1:{pictures}")
         vendor.ask("local-ocr-vision")  # loads the engine

@@ -327,7 +327,7 @@ def test_fault_in_mid_stream_is_a_packet_and_the_end(vendor: Vendor, upstream: U
 
 def test_fault_after_the_headers_had_to_go_is_a_packet(vendor: Vendor, upstream: Upstream) -> None:
     gate = Gate()
-    upstream.answer(Reply(200, openai.SSE, [gate, Cut()]))
+    upstream.answer(Reply(200, openai.SSE, [gate, Cut()]), Reply(200, openai.SSE, [Cut()]))
     body = {"query": "q", "fileurl": PICTURE, "stream": True}
     with vendor.served.client.stream("POST", f"{PLUGIN}/seer/", json=body) as response:
         lines = response.iter_lines()
