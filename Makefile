@@ -6,8 +6,8 @@ BIN := $(VENV)/bin
 SOURCES := app tests tools samples
 # as many test processes as cores, but four at most, for some load the OCR models; a file's tests stay together
 PYTEST := $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
-# the vendors' own SDKs, and the proofs about money with their servers, have targets of their own
-SUITE := $(PYTEST) --ignore tests/vendors --ignore tests/money
+# the vendors' own SDKs, and proofs that take minutes or the whole machine, have targets of their own
+SUITE := $(PYTEST) --ignore tests/vendors --ignore tests/money --ignore tests/reliability
 # claims about money that the suite proves as well; `make money-test` runs them again and counts them
 MONEY_SUITES := tests/store/test_invariants.py tests/store/test_volumes.py tests/commands/test_reconcile.py \
 	tests/commands/test_export.py tests/api/test_billing.py tests/api/test_idempotency.py
@@ -19,7 +19,7 @@ VENDOR_SDKS := alibabacloud-contactcenterai20240603 alibabacloud-tea-openapi bce
 	spark_ai_python
 
 .PHONY: help run test check format lint types contracts sizes coverage fmt lock clean bench ocr-accuracy \
-	vendors-test money-test
+	vendors-test money-test reliability
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -74,6 +74,12 @@ money-test: $(VENV)/.ready-test  ## kills, races, outages: a line per proof; CHE
 	@tools/services.sh
 	@CHECKS="$(CHECKS)" TUWEN_SEQUENCES=5000 $(PYTEST) --maxprocesses 2 --dist load --maxschedchunk 1 --quiet \
 		tests/money $(MONEY_SUITES) $(ARGS)
+
+# without CHECKS, a folder of black-box checks, the proofs of our own remain
+reliability: $(VENV)/.ready-test  ## faults, storms, restarts, slow callers: a line per proof; CHECKS=folder of runners
+	@tools/services.sh
+	@[ -n "$(CHECKS)" ] || echo "CHECKS names no folder of black-box checks: only the proofs of our own run."
+	@CHECKS="$(CHECKS)" $(BIN)/pytest --quiet tests/reliability $(ARGS)
 
 ocr-accuracy: $(VENV)/.ready-test  ## character accuracy and seconds of each sample picture
 	@$(BIN)/python -m tests.bench.ocr_accuracy

@@ -3,12 +3,9 @@ them all."""
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +13,13 @@ import pytest
 
 from tests.support.fleet import Fleet, fleet
 from tests.support.metered import Metered, metered
+from tests.support.proofs import Shown, is_alone, pytest_configure, quiet_machine, shown
+from tests.support.proofs import pytest_terminal_summary as tell_of_claims
 from tests.support.services import postgres, postgres_url, redis, redis_url
 
-__all__ = ["postgres", "postgres_url", "redis", "redis_url"]
+__all__ = ["Shown", "postgres", "postgres_url", "pytest_configure", "quiet_machine", "redis", "redis_url", "shown"]
 
 _LONG_FIRST = ("test_kill", "test_windows", "test_outages")
-
-Shown = Callable[..., None]
 
 _SEQUENCES = os.environ.get("TUWEN_SEQUENCES", "1000")
 _ELSEWHERE = {
@@ -61,16 +58,6 @@ tariff = {TARIFF}
 
 
 @pytest.fixture
-def shown(record_property: Callable[[str, object], None]) -> Shown:
-    """Notes what a test has shown: `shown("a claim", kills=30)`."""
-
-    def note(claim: str, **figures: int) -> None:
-        record_property("claim", json.dumps([claim, figures]))
-
-    return note
-
-
-@pytest.fixture
 def upstream() -> Iterator[Metered]:
     with metered() as running:
         yield running
@@ -83,37 +70,20 @@ def pair(tmp_path: Path, upstream: Metered, postgres_url: str, redis_url: str) -
         yield running
 
 
-@pytest.fixture(autouse=True)
-def _quiet_machine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test marked `alone` measures the machine: no other of these runs beside it, whichever process it is in."""
-    alone = request.node.get_closest_marker("alone") is not None
-    with (Path(tempfile.gettempdir()) / f"tuwen-money-test-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long ones come first, so that none is left over at the end; then those that wait for an empty machine."""
-    items.sort(key=lambda item: (item.get_closest_marker("alone") is not None, _place(item.path.stem)))
+    items.sort(key=lambda item: (is_alone(item), _place(item.path.stem)))
 
 
 def _place(module: str) -> int:
     return _LONG_FIRST.index(module) if module in _LONG_FIRST else len(_LONG_FIRST)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "alone: measures the machine, so nothing else may run")
-
-
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    passed = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
-    for report in passed:
-        for name, value in getattr(report, "user_properties", ()):
-            if name == "claim":
-                claim, figures = json.loads(value)
-                words = ", ".join(f"{figure} {unit.replace('_', ' ')}" for unit, figure in figures.items())
-                terminalreporter.write_line(f"shown: {claim}: {words}")
-    modules = Counter(report.nodeid.partition("::")[0] for report in passed)
+    tell_of_claims(terminalreporter)
+    passed = Counter(
+        report.nodeid.partition("::")[0] for report in terminalreporter.stats.get("passed", []) if report.when == "call"
+    )
     for module, claim in _ELSEWHERE.items():
-        if modules[module]:
-            terminalreporter.write_line(f"shown: {claim}: {modules[module]} tests of {module}")
+        if passed[module]:
+            terminalreporter.write_line(f"shown: {claim}: {passed[module]} tests of {module}")

@@ -20,7 +20,7 @@ PINNED = (
 
 
 PYTEST = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile"
-SUITE = f"{PYTEST} --ignore tests/vendors --ignore tests/money"
+SUITE = f"{PYTEST} --ignore tests/vendors --ignore tests/money --ignore tests/reliability"
 
 
 @pytest.fixture
