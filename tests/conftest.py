@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -12,6 +13,21 @@ from hypothesis import settings
 # A busy machine makes single examples slow; that is no failure.
 settings.register_profile("tuwen", deadline=None, print_blob=True)
 settings.load_profile("tuwen")
+
+
+_TESTS = Path(__file__).parent
+_LONG_FIRST = ("e2e", "samples", "deploy", "commands", "store", "transports", "gateway", "api")
+"""Folders whose files take long come first, so that none is left over at the end while the other cores are idle."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: _place(item.path))
+
+
+def _place(path: Path) -> int:
+    folder = path.relative_to(_TESTS).parts[0] if path.is_relative_to(_TESTS) else ""
+    return _LONG_FIRST.index(folder) if folder in _LONG_FIRST else len(_LONG_FIRST)
 
 
 @pytest.fixture(autouse=True)

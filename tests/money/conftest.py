@@ -13,11 +13,11 @@ import pytest
 
 from tests.support.fleet import Fleet, fleet
 from tests.support.metered import Metered, metered
-from tests.support.proofs import Shown, is_alone, pytest_configure, quiet_machine, shown
+from tests.support.proofs import Shown, pytest_configure, shown
 from tests.support.proofs import pytest_terminal_summary as tell_of_claims
 from tests.support.services import postgres, postgres_url, redis, redis_url
 
-__all__ = ["Shown", "postgres", "postgres_url", "pytest_configure", "quiet_machine", "redis", "redis_url", "shown"]
+__all__ = ["Shown", "postgres", "postgres_url", "pytest_configure", "redis", "redis_url", "shown"]
 
 _LONG_FIRST = ("test_kill", "test_windows", "test_outages")
 
@@ -71,8 +71,8 @@ def pair(tmp_path: Path, upstream: Metered, postgres_url: str, redis_url: str) -
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The long ones come first, so that none is left over at the end; then those that wait for an empty machine."""
-    items.sort(key=lambda item: (is_alone(item), _place(item.path.stem)))
+    """The long ones come first, so that none is left over at the end."""
+    items.sort(key=lambda item: _place(item.path.stem))
 
 
 def _place(module: str) -> int:

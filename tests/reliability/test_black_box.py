@@ -20,8 +20,6 @@ from tests.support.fleet import fleet
 from tests.support.gateway import wait_for_port
 from tests.support.services import mortal
 
-pytestmark = pytest.mark.alone
-
 _PORT, _WEB_PORT, _DNS_PORT = 9900, 9802, 9853
 _UPSTREAM_KEY = "sk-upstream-canary-5e1f"
 _RUN_S = 400

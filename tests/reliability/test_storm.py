@@ -21,8 +21,6 @@ from tests.support.fleet import Fleet, fleet
 from tests.support.server import events_of
 from tests.support.storm import http_faults, ws_faults
 
-pytestmark = pytest.mark.alone
-
 ROUNDS, WARM_UP_ROUNDS = 20, 5
 AT_ONCE = 24
 _GROWTH_BYTES = 20 * 1024 * 1024

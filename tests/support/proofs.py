@@ -5,12 +5,8 @@ A folder's conftest imports the names below; pytest finds hooks and fixtures the
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -28,22 +24,8 @@ def shown(record_property: Callable[[str, object], None]) -> Shown:
     return note
 
 
-@pytest.fixture(autouse=True)
-def quiet_machine(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test marked `alone` measures the machine: no other of these runs beside it, whichever process it is in."""
-    alone = is_alone(request.node)
-    with (Path(tempfile.gettempdir()) / f"tuwen-proofs-{os.getuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
-        yield
-
-
-def is_alone(item: pytest.Item) -> bool:
-    """Whether a test wants the machine to itself."""
-    return item.get_closest_marker("alone") is not None
-
-
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "alone: measures the machine, so nothing else may run")
+    config.addinivalue_line("markers", "alone: measures the machine, so nothing else may run beside it")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -19,7 +19,7 @@ PINNED = (
 )
 
 
-PYTEST = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile"
+PYTEST = "pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder"
 SUITE = f"{PYTEST} --ignore tests/vendors --ignore tests/money --ignore tests/reliability"
 
 
