@@ -41,9 +41,12 @@ from app.gateway.retrying import RetryBudget, RetryRules
 from app.media.blob_folder import FolderHosting
 from app.media.blob_objects import Bucket, ObjectHosting
 from app.media.blobs import CopyReader, Hosting, NoHosting, sweep_regularly
+from app.media.decode_pool import DecodePool
+from app.media.decode_process import DecodeBounds
 from app.media.fetch import Fetcher
 from app.media.fit import PictureFitter
 from app.media.image import PictureBounds
+from app.media.sheet_drawer import SheetDrawer
 from app.media.source import Sources
 from app.observe.metrics import Metrics, Reading
 from app.store.engine import Place
@@ -122,7 +125,7 @@ async def open_services(
             catalogs=catalogs,
             admission=Admission(limits.windows),
             queues=queues,
-            fitting=Fitting(_fitter(settings, life), hosting),
+            fitting=_fitting(settings, hosting, bookkeeping.metrics, life),
             transports=_transports(settings, life, transport_view),
             bookkeeping=bookkeeping,
             retries=retries,
@@ -291,7 +294,17 @@ def _catalogs(settings: Settings, view: Callable[[Catalog], Catalog]) -> Catalog
     )
 
 
-def _fitter(settings: Settings, life: AsyncExitStack) -> PictureFitter:
+def _fitting(settings: Settings, hosting: Hosting, metrics: Metrics, life: AsyncExitStack) -> Fitting:
+    """What makes pictures fit, the first of its decode workers starting."""
+    bounds = DecodeBounds(settings.decode_memory_bytes, settings.decode_cpu_s, settings.decode_s)
+    decoders = DecodePool(bounds, workers=settings.decode_workers)
+    life.push_async_callback(decoders.aclose)
+    metrics.read_from(decoders.readings)
+    decoders.warm()
+    return Fitting(_fitter(settings, decoders, life), SheetDrawer(decoders), hosting)
+
+
+def _fitter(settings: Settings, decoders: DecodePool, life: AsyncExitStack) -> PictureFitter:
     fetcher = Fetcher(
         allow=settings.fetch_allow,
         resolver=settings.fetch_resolver,
@@ -305,7 +318,7 @@ def _fitter(settings: Settings, life: AsyncExitStack) -> PictureFitter:
         max_side_px=settings.max_image_side_px,
     )
     sources = Sources(fetcher, max_bytes=settings.max_image_bytes)
-    return PictureFitter(sources, bounds, cache_bytes=settings.image_cache_bytes)
+    return PictureFitter(sources, bounds, decoders, cache_bytes=settings.image_cache_bytes)
 
 
 @asynccontextmanager

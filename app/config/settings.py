@@ -142,6 +142,12 @@ class Settings(BaseSettings):
     image_cache_bytes: int = Field(
         64 * _MIB, ge=0, description="Memory for pictures already fitted to a backend; 0: none."
     )
+    decode_workers: int = Field(0, ge=0, description="Processes that decode pictures; 0: as many as there are cores.")
+    decode_memory_bytes: int = Field(
+        1536 * _MIB, ge=256 * _MIB, description="Most memory, as address space, of a process that decodes pictures."
+    )
+    decode_cpu_s: Count = Field(20, description="Most CPU seconds for decoding one picture.")
+    decode_s: Seconds = Field(60, description="Longest time for decoding one picture.")
 
     fetch_allow: FetchAllow = Field(
         (), description="Non-public addresses pictures may be fetched from: CIDR:port, separated by commas."

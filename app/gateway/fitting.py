@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from app.backends.base import Capabilities
 from app.core.types import ChatRequest, Image, ImagePart, ImageSource, Message, Part, TextPart
 from app.gateway.readout import is_chinese
 from app.media.blobs import Hosting
 from app.media.fit import PictureFitter
-from app.media.sheet import SheetDrawer, blank_sheet, tile_rules
+from app.media.sheet import blank_sheet, tile_rules
+from app.media.sheet_drawer import SheetDrawer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,13 +21,13 @@ class Fitting:
 
     Args:
         fitter: reads and rewrites them.
-        hosting: publishes them for backends that take addresses.
         drawer: lays several out on one sheet.
+        hosting: publishes them for backends that take addresses.
     """
 
     fitter: PictureFitter
+    drawer: SheetDrawer
     hosting: Hosting
-    drawer: SheetDrawer = field(default_factory=SheetDrawer)
 
     async def fitted(self, request: ChatRequest, capabilities: Capabilities) -> tuple[ChatRequest, list[str]]:
         """The request with its sources read, its pictures within the route's rules, and published where it needs

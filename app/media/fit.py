@@ -12,9 +12,9 @@ from typing import Protocol, TypeAlias
 from app.core.errors import ImageRejected
 from app.core.types import Image, ImageRules, ImageSource
 from app.media.containers.model import BrokenContainer
-from app.media.image import PictureBounds, fit_bytes, inspect_bytes, passed, rejected
-from app.media.pixels import prepare_pillow
-from app.media.workbench import Workbench
+from app.media.decode_pool import Decoders
+from app.media.image import Inspection, PictureBounds, inspect_bytes, passed, rejected
+from app.media.workbench import Shared, Workbench
 
 _SMALL_BYTES = 64 * 1024  # walking so little takes less than a change of thread
 _ENTRY_BYTES = 512  # of a cached picture besides its data
@@ -70,15 +70,19 @@ class PictureFitter:
     Args:
         read: gets the bytes.
         bounds: over these a picture is refused before it is decoded.
+        decoders: write anew what cannot be passed on.
         cache_bytes: of fitted pictures kept.
     """
 
-    def __init__(self, read: SourceReader, bounds: PictureBounds, cache_bytes: int = 64 * 1024 * 1024) -> None:
-        prepare_pillow()
+    def __init__(
+        self, read: SourceReader, bounds: PictureBounds, decoders: Decoders, cache_bytes: int = 64 * 1024 * 1024
+    ) -> None:
         self._reader = read
         self._bounds = bounds
+        self._decoders = decoders
         self._cache = PictureCache(cache_bytes)
-        self._workbench: Workbench[Image] = Workbench(os.cpu_count() or 1)
+        self._inspecting: Workbench[Inspection] = Workbench(os.cpu_count() or 1)
+        self._rewriting: Shared[Image] = Shared()
 
     async def fit(self, source: ImageSource, rules: ImageRules) -> Image:
         """Reads a picture and makes it one that a backend of these rules takes.
@@ -101,12 +105,20 @@ class PictureFitter:
         digest = _digest(data) if small else await asyncio.to_thread(_digest, data)
         key = (digest, rules)
         image = self._cache.get(key)
-        if image is None and small:
-            image = passed(inspect_bytes(data, self._bounds), rules, data, digest)
         if image is None:
-            image = await self._workbench.do(key, partial(fit_bytes, data, rules, self._bounds, digest))
-        self._cache.put(key, image)
+            image = await self._made(data, key, small=small)
+            self._cache.put(key, image)
         return image
+
+    async def _made(self, data: bytes, key: _Key, *, small: bool) -> Image:
+        """Passed on where its container can be, here and at once; decoded and written anew elsewhere where not."""
+        digest, rules = key
+        inspect = partial(inspect_bytes, data, self._bounds)
+        inspection = inspect() if small else await self._inspecting.do(digest, inspect)
+        image = passed(inspection, rules, data, digest)
+        if image is not None:
+            return image
+        return await self._rewriting.do(key, partial(self._decoders.rewrite, inspection.container, rules, self._bounds))
 
 
 def _digest(data: bytes) -> str:

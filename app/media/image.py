@@ -74,28 +74,16 @@ def inspect(data: bytes, bounds: PictureBounds, param: str) -> Inspection:
 
 
 def fit_picture(data: bytes, rules: ImageRules, bounds: PictureBounds, param: str) -> Image:
-    """Makes the picture one that a backend of these rules takes. Slow where pixels must be decoded.
+    """Makes the picture one that a backend of these rules takes, in this process. Slow where pixels must be decoded.
 
     Raises:
         ImageRejected: the picture cannot be used.
     """
     try:
-        return fit_bytes(data, rules, bounds)
+        inspection = inspect_bytes(data, bounds)
+        return passed(inspection, rules, data) or rewritten(inspection.container, rules, bounds)
     except BrokenContainer as error:
         raise rejected(error, param) from error
-
-
-def fit_bytes(data: bytes, rules: ImageRules, bounds: PictureBounds, sha256: str | None = None) -> Image:
-    """As `fit_picture`, for a picture whose place in the request is not known.
-
-    Args:
-        sha256: hexadecimal digest of `data` where it is known already.
-
-    Raises:
-        BrokenContainer: the picture cannot be used.
-    """
-    inspection = inspect_bytes(data, bounds)
-    return passed(inspection, rules, data, sha256) or _rewritten(inspection, rules, bounds)
 
 
 def passed(inspection: Inspection, rules: ImageRules, data: bytes, sha256: str | None = None) -> Image | None:
@@ -138,8 +126,12 @@ def _check_size(width_px: int, height_px: int, bounds: PictureBounds) -> None:
         )
 
 
-def _rewritten(inspection: Inspection, rules: ImageRules, bounds: PictureBounds) -> Image:
-    container = inspection.container
+def rewritten(container: Container, rules: ImageRules, bounds: PictureBounds) -> Image:
+    """The picture decoded and written anew. Slow, and in native code that a hostile file may crash.
+
+    Raises:
+        BrokenContainer: the picture cannot be used.
+    """
     decoding = Decoding(container)
     source_width, source_height = decoding.upright_size_px
     _check_size(source_width, source_height, bounds)  # headers may lie to one reader and not to the other

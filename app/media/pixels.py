@@ -32,15 +32,16 @@ from app.media.exif import orientation_of
 from app.media.icc import needs_conversion
 
 _DAMAGED = "cannot be decoded: its pixel data is damaged; export it again"
-_TOO_LARGE = "is too large to decode; send a smaller one"
+TOO_LARGE = ("is too large to decode; send a smaller one", "image_too_large")
+"""What a caller is told of a picture that takes more memory than a decoder may have."""
 _RARE = "is of a rare kind that is not taken; send it as JPEG or PNG"
 
 PILLOW_ERRORS: dict[type[BaseException], tuple[str, str]] = {
     UnidentifiedImageError: (_DAMAGED, "invalid_image"),
-    PIL.Image.DecompressionBombError: (_TOO_LARGE, "image_too_large"),
-    PIL.Image.DecompressionBombWarning: (_TOO_LARGE, "image_too_large"),
-    MemoryError: (_TOO_LARGE, "image_too_large"),
-    OverflowError: (_TOO_LARGE, "image_too_large"),
+    PIL.Image.DecompressionBombError: TOO_LARGE,
+    PIL.Image.DecompressionBombWarning: TOO_LARGE,
+    MemoryError: TOO_LARGE,
+    OverflowError: TOO_LARGE,
     NotImplementedError: (_RARE, "unsupported_image_format"),
     KeyError: (_RARE, "unsupported_image_format"),  # a combination of header fields a plugin has no row for
     AttributeError: (_DAMAGED, "invalid_image"),

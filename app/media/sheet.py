@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import PIL.Image
 import PIL.ImageDraw
@@ -19,7 +18,6 @@ from app.media.encode import Encoded, encode
 from app.media.geometry import place
 from app.media.image import rejected
 from app.media.pixels import Decoding
-from app.media.workbench import Workbench
 
 MAX_SHEET_PICTURES = 16
 """With more, each would be too small to be read."""
@@ -94,28 +92,37 @@ def tile_rules(count: int, rules: ImageRules) -> ImageRules:
     return ImageRules(formats=("jpeg", "png", "webp"), max_side_px=_MAX_SHEET_SIDE_PX, min_side_px=1, max_pixels=pixels)
 
 
-class SheetDrawer:
-    """Draws sheets, few at a time: each takes the memory of its pixels."""
-
-    def __init__(self) -> None:
-        self._workbench: Workbench[Image] = Workbench(max(1, (os.cpu_count() or 1) // 2))
-
-    async def draw(self, pictures: Sequence[Image], sources: Sequence[ImageSource], rules: ImageRules) -> Image:
-        """Lays pictures out on one sheet within `rules`, numbered from 1 in their order.
-
-        Args:
-            pictures: fitted to `tile_rules`.
-            sources: where each came from; errors name it.
-
-        Raises:
-            ImageRejected: the pixels of one cannot be had.
-        """
-        key = (tuple(picture.sha256 for picture in pictures), tuple(source.param for source in sources), rules)
-        return await self._workbench.do(key, partial(draw_sheet, pictures, sources, rules))
-
-
 def draw_sheet(pictures: Sequence[Image], sources: Sequence[ImageSource], rules: ImageRules) -> Image:
-    """As `SheetDrawer.draw`, at once. Slow."""
+    """Lays pictures out on one sheet within `rules`, numbered from 1 in their order, in this process. Slow.
+
+    Args:
+        pictures: fitted to `tile_rules`.
+        sources: where each came from; errors name it.
+
+    Raises:
+        ImageRejected: the pixels of one cannot be had.
+    """
+    at = 0
+
+    def tell(index: int) -> None:
+        nonlocal at
+        at = index
+
+    try:
+        return drawn(pictures, rules, tell)
+    except BrokenContainer as error:
+        raise rejected(error, sources[at].param) from error
+
+
+def drawn(pictures: Sequence[Image], rules: ImageRules, tell: Callable[[int], None]) -> Image:
+    """As `draw_sheet`, for pictures whose place in the request is not known.
+
+    Args:
+        tell: is called with the index of each picture before it is decoded.
+
+    Raises:
+        BrokenContainer: the pixels of the picture told of last cannot be had.
+    """
     layout = laid_out([(picture.width_px, picture.height_px) for picture in pictures])
     width_px = _worthwhile_width_px(layout, pictures)
     placement = place(width_px, max(1, round(width_px * layout.height)), _bounded(rules))
@@ -123,14 +130,11 @@ def draw_sheet(pictures: Sequence[Image], sources: Sequence[ImageSource], rules:
     # the floor of both: rounding must not push a tile over the edge
     unit_px = min(placement.width_px, placement.height_px / layout.height)
     pen = PIL.ImageDraw.Draw(canvas)
-    source = sources[0]
-    try:
-        for number, (tile, picture, source) in enumerate(zip(layout.tiles, pictures, sources, strict=True), 1):  # noqa: B007 - errors name it
-            _label(pen, number, tile, unit_px)
-            _paste(canvas, picture, tile, unit_px)
-        return _image(encode(canvas, rules, drawn=True))
-    except BrokenContainer as error:
-        raise rejected(error, source.param) from error
+    for index, (tile, picture) in enumerate(zip(layout.tiles, pictures, strict=True)):
+        tell(index)
+        _label(pen, index + 1, tile, unit_px)
+        _paste(canvas, picture, tile, unit_px)
+    return _image(encode(canvas, rules, drawn=True))
 
 
 @lru_cache(maxsize=32)

@@ -1,11 +1,11 @@
-"""Blocking work in threads: bounded in number, and equal work at the same time done once."""
+"""Work done once, however many ask for it at the same time; and blocking work in a bounded number of threads."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Result = TypeVar("Result")
 
@@ -16,28 +16,23 @@ class _Job(Generic[Result]):
     waiters: int = 0
 
 
-class Workbench(Generic[Result]):
-    """Does work of one kind.
+class Shared(Generic[Result]):
+    """Work of one kind, equal work at the same time done once."""
 
-    Args:
-        slots: how many threads may work at the same time.
-    """
-
-    def __init__(self, slots: int) -> None:
-        self._slots = asyncio.Semaphore(slots)
+    def __init__(self) -> None:
         self._jobs: dict[Hashable, _Job[Result]] = {}
 
-    async def do(self, key: Hashable, work: Callable[[], Result]) -> Result:
-        """Runs `work` in a thread, or waits for the work of the same key that is under way.
+    async def do(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, Result]]) -> Result:
+        """Does `work`, or waits for the work of the same key that is under way.
 
-        Work that nobody waits for any more is dropped if it has not begun.
+        Work that nobody waits for any more is cancelled.
 
         Raises:
             Exception: what `work` raises.
         """
         job = self._jobs.get(key)
         if job is None:
-            job = self._jobs[key] = _Job(asyncio.create_task(self._run(work)))
+            job = self._jobs[key] = _Job(asyncio.create_task(work()))
             job.task.add_done_callback(_look_at_result)
         job.waiters += 1
         try:
@@ -48,6 +43,28 @@ class Workbench(Generic[Result]):
                 job.task.cancel()
                 if self._jobs.get(key) is job:
                     del self._jobs[key]
+
+
+class Workbench(Generic[Result]):
+    """Does blocking work of one kind, equal work at the same time once.
+
+    Args:
+        slots: how many threads may work at the same time.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._slots = asyncio.Semaphore(slots)
+        self._shared: Shared[Result] = Shared()
+
+    async def do(self, key: Hashable, work: Callable[[], Result]) -> Result:
+        """Runs `work` in a thread, or waits for the work of the same key that is under way.
+
+        Work that nobody waits for any more is dropped if it has not begun.
+
+        Raises:
+            Exception: what `work` raises.
+        """
+        return await self._shared.do(key, lambda: self._run(work))
 
     async def _run(self, work: Callable[[], Result]) -> Result:
         await self._slots.acquire()

@@ -15,6 +15,10 @@
 | tuwen_backend_shut | backend | remote models that are left alone now |
 | tuwen_retries_total | | attempts that repeated another |
 | tuwen_retries_refused_total | | attempts not repeated, as too many were |
+| tuwen_decode_workers | | processes that run to decode pictures |
+| tuwen_decode_waiting | | pictures that wait for one |
+| tuwen_decode_starts_total | | how many were started |
+| tuwen_decodes_total | outcome | pictures `made`, `refused`, too `slow`, `crashed`, or `left` by who asked |
 | tuwen_limits_alone | | 1 while this process keeps limits by itself, as Redis is away |
 | tuwen_ledger_commits_total | | commits of this process; requests share them |
 | tuwen_journal_waiting | | 1 while rows wait for the database to come back |

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import pytest
 from typing_extensions import override
@@ -12,6 +13,7 @@ from app.core.types import Image, ImageRules, ImageSource
 from app.media.fit import PictureCache, PictureFitter, SourceReader
 from app.media.image import PictureBounds
 from app.media.workbench import Workbench
+from tests.media.decoders import decode_pool
 from tests.media.pictures import assert_shows_four_colours, file_of, four_colours, noise
 
 RULES = ImageRules(formats=("jpeg", "png"), min_side_px=1)
@@ -36,23 +38,33 @@ def source(name: str, param: str = "messages[0].content[0].image_url.url") -> Im
     return ImageSource(name, param)
 
 
-def fitter(cache_bytes: int = 1 << 20, **files: bytes) -> PictureFitter:
-    return PictureFitter(Shelf(**files), PictureBounds(), cache_bytes)
+class FitterOf(Protocol):
+    def __call__(self, cache_bytes: int = 1 << 20, **files: bytes) -> PictureFitter: ...
 
 
-async def test_clean_picture_passes_without_a_copy() -> None:
+@pytest.fixture
+async def fitter() -> AsyncIterator[FitterOf]:
+    async with decode_pool() as decoders:
+
+        def of(cache_bytes: int = 1 << 20, **files: bytes) -> PictureFitter:
+            return PictureFitter(Shelf(**files), PictureBounds(), decoders, cache_bytes)
+
+        yield of
+
+
+async def test_clean_picture_passes_without_a_copy(fitter: FitterOf) -> None:
     assert len(PHOTO) > 64 * 1024
     image = await fitter(photo=PHOTO).fit(source("photo"), RULES)
     assert image.data is PHOTO
     assert (image.media_type, image.width_px, image.height_px) == ("image/jpeg", 300, 300)
 
 
-async def test_small_clean_picture_passes_without_a_copy() -> None:
+async def test_small_clean_picture_passes_without_a_copy(fitter: FitterOf) -> None:
     small = file_of(four_colours(), "PNG")
     assert (await fitter(small=small).fit(source("small"), RULES)).data is small
 
 
-async def test_digest_is_that_of_the_bytes_handed_on() -> None:
+async def test_digest_is_that_of_the_bytes_handed_on(fitter: FitterOf) -> None:
     dirty = PHOTO + b"trailing"
     clean = await fitter(photo=PHOTO).fit(source("photo"), RULES)
     cleaned = await fitter(photo=dirty).fit(source("photo"), RULES)
@@ -60,27 +72,27 @@ async def test_digest_is_that_of_the_bytes_handed_on() -> None:
     assert cleaned.sha256 == clean.sha256
 
 
-async def test_same_picture_in_the_next_turn_is_not_worked_on_again() -> None:
+async def test_same_picture_in_the_next_turn_is_not_worked_on_again(fitter: FitterOf) -> None:
     fit = fitter(first=DRAWING, again=bytes(DRAWING)).fit
     one = await fit(source("first"), RULES)
     assert_shows_four_colours(one)
     assert await fit(source("again"), RULES) is one
 
 
-async def test_other_rules_are_other_work() -> None:
+async def test_other_rules_are_other_work(fitter: FitterOf) -> None:
     fit = fitter(drawing=DRAWING).fit
     one = await fit(source("drawing"), RULES)
     other = await fit(source("drawing"), ImageRules(formats=("png",), min_side_px=1))
     assert (one.media_type, other.media_type) == ("image/jpeg", "image/png")
 
 
-async def test_same_picture_at_the_same_time_is_worked_on_once() -> None:
+async def test_same_picture_at_the_same_time_is_worked_on_once(fitter: FitterOf) -> None:
     fit = fitter(0, drawing=DRAWING).fit
     images = await asyncio.gather(*(fit(source("drawing"), RULES) for _ in range(8)))
     assert all(image is images[0] for image in images)
 
 
-async def test_every_caller_is_told_of_its_own_field() -> None:
+async def test_every_caller_is_told_of_its_own_field(fitter: FitterOf) -> None:
     fit = fitter(broken=PHOTO[:-5]).fit
     results = await asyncio.gather(
         *(fit(source("broken", f"messages[{turn}]"), RULES) for turn in range(3)), return_exceptions=True
@@ -91,7 +103,7 @@ async def test_every_caller_is_told_of_its_own_field() -> None:
         assert f"messages[{turn}]" in str(error)
 
 
-async def test_small_broken_picture_is_refused_too() -> None:
+async def test_small_broken_picture_is_refused_too(fitter: FitterOf) -> None:
     with pytest.raises(ImageRejected, match="cut short") as caught:
         await fitter(broken=DRAWING[:-5]).fit(source("broken", "messages[7]"), RULES)
     assert caught.value.param == "messages[7]"

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from app.core.errors import ImageRejected
 from app.core.types import Image, ImageRules, ImageSource
-from app.media.sheet import MAX_SHEET_PICTURES, SheetDrawer, blank_sheet, draw_sheet, laid_out, tile_rules
+from app.media.sheet import MAX_SHEET_PICTURES, blank_sheet, draw_sheet, laid_out, tile_rules
+from app.media.sheet_drawer import SheetDrawer
+from tests.media.decoders import decode_pool
 from tests.media.pictures import BLUE, GREEN, RED, exif, file_of, fit, four_colours, noise, opened, stored_as
 
 SPARK = ImageRules(formats=("jpeg", "png"), max_side_px=12_800, max_pixels=35_999_999, min_pixels=2501)
@@ -166,8 +168,9 @@ def test_a_picture_that_is_not_of_the_size_it_says_is_named() -> None:
 
 async def test_equal_sheets_asked_for_at_once_are_drawn_once() -> None:
     tiles = [fit(file_of(four_colours(160, 120), "PNG"), tile_rules(2, SPARK))] * 2
-    drawer = SheetDrawer()
-    one, other = await asyncio.gather(*(drawer.draw(tiles, sources(2), SPARK) for _ in range(2)))
+    async with decode_pool() as decoders:
+        drawer = SheetDrawer(decoders)
+        one, other = await asyncio.gather(*(drawer.draw(tiles, sources(2), SPARK) for _ in range(2)))
     assert one is other
 
 
