@@ -13,7 +13,7 @@ from pathlib import Path
 
 import app
 from app.core.types import Image
-from app.media.decode_wire import Answer, At, Faulty, Line, Made, Order, Refused, answer_decoder
+from app.media.decode_wire import Answer, At, Faulty, Line, Made, Nonsense, Order, Refused, answer_decoder
 
 WORK = "app.media.decode_work:carry_out"
 _WORKER = "app.media.decode_worker"
@@ -124,19 +124,12 @@ class DecodeProcess:
                 if isinstance(answer, At):
                     self.at = answer.index
                 elif isinstance(answer, Made):
-                    image = answer.image
-                    return Image(
-                        body,
-                        image.media_type,
-                        image.width_px,
-                        image.height_px,
-                        image.sha256,
-                        source_width_px=image.source_width_px,
-                        source_height_px=image.source_height_px,
-                    )
+                    return _image(answer, body)
                 else:
                     return answer
         except (EOFError, OSError) as error:
+            if isinstance(error, Nonsense):
+                self.kill()
             raise DecoderEnded(self.at, self._ended()) from error
 
     def kill(self) -> None:
@@ -159,6 +152,18 @@ class DecodeProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             return self._process.wait()
+
+
+def _image(made: Made, data: bytes) -> Image:
+    return Image(
+        data,
+        f"image/{made.format}",
+        made.width_px,
+        made.height_px,
+        made.sha256,
+        source_width_px=made.source_width_px,
+        source_height_px=made.source_height_px,
+    )
 
 
 def _arguments(bounds: DecodeBounds, work: str) -> list[str]:

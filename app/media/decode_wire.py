@@ -9,18 +9,24 @@ from __future__ import annotations
 
 import socket
 import struct
-from typing import Generic, TypeAlias, TypeVar
+from typing import Annotated, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from app.core.types import Image, ImageRules
+from app.core.types import Image, ImageFormat, ImageRules
 from app.media.containers.model import Container
 from app.media.image import PictureBounds
 
 MAX_HEAD_BYTES = 8 * 1024 * 1024
 """A colour profile travels in the head."""
-MAX_BODY_BYTES = 512 * 1024 * 1024
+MAX_BODY_BYTES = 256 * 1024 * 1024
 """Above any picture we write: a BMP of the most pixels, three bytes each, and room for operators who allow more."""
+
+_Side: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=1 << 24)]
+_SourceSide: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=1 << 24)]
+_Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+_Reason: TypeAlias = Annotated[str, msgspec.Meta(max_length=300)]
+RefusalCode: TypeAlias = Literal["image_too_large", "invalid_image", "unsupported_image_format"]
 
 Message = TypeVar("Message")
 
@@ -60,17 +66,22 @@ class At(msgspec.Struct, tag=True, frozen=True):
 
 
 class Made(msgspec.Struct, tag=True, frozen=True):
-    """From the worker: the picture; its bytes are the body."""
+    """From the worker: the picture, as `Image` has it; its bytes are the body."""
 
-    image: Image
+    format: ImageFormat
+    width_px: _Side
+    height_px: _Side
+    sha256: _Sha256
+    source_width_px: _SourceSide
+    source_height_px: _SourceSide
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
     """From the worker: the picture of this index cannot be used. `reason` and `code` as `BrokenContainer` has them."""
 
     index: int
-    reason: str
-    code: str | None
+    reason: _Reason
+    code: RefusalCode | None
 
 
 class Faulty(msgspec.Struct, tag=True, frozen=True):
@@ -86,6 +97,10 @@ order_decoder: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
 answer_decoder: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 _encoder = msgspec.msgpack.Encoder()
 _lengths = struct.Struct(">II")
+
+
+class Nonsense(EOFError):
+    """The other end is there, but says what none of ours would."""
 
 
 class Line(Generic[Message]):
@@ -114,16 +129,16 @@ class Line(Generic[Message]):
         """The next thing said, and its body.
 
         Raises:
-            EOFError: the other end is gone, or says what is none of ours.
+            EOFError: the other end is gone; `Nonsense`: it has lost its mind.
             OSError: the same.
         """
         head_bytes, body_bytes = _lengths.unpack(self._exactly(_lengths.size))
         if head_bytes > MAX_HEAD_BYTES or body_bytes > MAX_BODY_BYTES:
-            raise EOFError
+            raise Nonsense
         try:
             message = self._decoder.decode(self._exactly(head_bytes))
         except msgspec.DecodeError as error:
-            raise EOFError from error
+            raise Nonsense from error
         return message, self._exactly(body_bytes)
 
     def close(self) -> None:

@@ -18,14 +18,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import cast
 
 from PIL import AvifImagePlugin
 
+from app.core.types import Image, ImageFormat
 from app.media.containers.model import BrokenContainer
-from app.media.decode_wire import Answer, At, Faulty, Line, Made, Order, Refused, Rewrite, order_decoder
+from app.media.decode_wire import Answer, At, Faulty, Line, Made, Order, RefusalCode, Refused, Rewrite, order_decoder
 from app.media.decode_work import Work
 from app.media.pixels import TOO_LARGE, prepare_pillow
 
@@ -101,14 +103,30 @@ def _answer(line: Line[Order], work: Work, bounds: Bounds, order: Order, body: b
         with bounds.of_one_picture():
             image = work(order, body, tell)
     except MemoryError:
-        return Refused(index, *TOO_LARGE), b""
+        return _too_large(index), b""
     except BrokenContainer as error:
         if error.code == "invalid_image" and bounds.are_near(order):
-            return Refused(index, *TOO_LARGE), b""
-        return Refused(index, error.reason, error.code), b""
+            return _too_large(index), b""
+        return Refused(index, error.reason, cast("RefusalCode | None", error.code)), b""
     except Exception:  # noqa: BLE001 - whatever a picture makes a library raise, it costs that picture only
         return Faulty(index, traceback.format_exc()), b""
-    return Made(replace(image, data=b"")), image.data
+    return _made(image), image.data
+
+
+def _too_large(index: int) -> Refused:
+    reason, _ = TOO_LARGE
+    return Refused(index, reason, "image_too_large")
+
+
+def _made(image: Image) -> Made:
+    return Made(
+        format=cast("ImageFormat", image.media_type.removeprefix("image/")),
+        width_px=image.width_px,
+        height_px=image.height_px,
+        sha256=image.sha256,
+        source_width_px=image.source_width_px,
+        source_height_px=image.source_height_px,
+    )
 
 
 def _limit(kind: int, most: int) -> None:
