@@ -171,7 +171,8 @@ def _first_to_be_ended() -> None:
 
 def main() -> None:
     memory_bytes, cpu_s, longest_s, parent, work_name = sys.argv[1:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the gateway decides when we end
+    for number in (signal.SIGINT, signal.SIGTERM):  # they reach the whole group; the gateway decides when we end
+        signal.signal(number, signal.SIG_IGN)
     _end_with(int(parent))
     _first_to_be_ended()
     os.nice(_NICENESS)

@@ -8,13 +8,14 @@ import resource
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from app.core.types import Image
 from app.media.containers.model import BrokenContainer
 from app.media.decode_wire import Draw, Order
-from app.media.decode_work import Tell
+from app.media.decode_work import Tell, carry_out
 
 Wanted: TypeAlias = dict[str, Any]
 
@@ -41,6 +42,12 @@ def _hang(_: Wanted) -> Image:
 def _spin(_: Wanted) -> Image:
     while True:
         time.process_time()
+
+
+def _await(wanted: Wanted) -> Image:
+    while not Path(wanted["go"]).exists():
+        time.sleep(0.005)
+    return _image({"pid": os.getpid()})
 
 
 def _take(wanted: Wanted) -> Image:
@@ -70,6 +77,7 @@ def _refuse(_: Wanted) -> Image:
 
 
 _DEEDS: dict[str, Callable[[Wanted], Image]] = {
+    "await": _await,
     "babble": _babble,
     "crash": _crash,
     "exit": _exit,
@@ -106,3 +114,15 @@ def _surroundings() -> dict[str, Any]:
 
 def _image(told: dict[str, Any]) -> Image:
     return Image(json.dumps(told).encode(), "image/png", 1, 1, "0" * 64)
+
+
+def measured(order: Order, body: bytes, tell: Tell) -> Image:
+    """The real work, its picture's source as wide as the worker's address space ever was, in MiB, and as high as the
+    CPU it took, in ms."""
+    image = carry_out(order, body, tell)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    peak_kib = int(status.partition("VmPeak:")[2].split()[0])
+    return replace(
+        image, source_width_px=peak_kib // 1024, source_height_px=int(1000 * (used.ru_utime + used.ru_stime))
+    )

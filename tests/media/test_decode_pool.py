@@ -46,7 +46,7 @@ async def test_a_worker_killed_amid_a_picture_costs_that_picture_alone(tmp_path:
         assert counted(pool)["made"] == 8
 
 
-@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGKILL", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGBUS", "SIGKILL"])
 async def test_a_picture_that_crashes_the_decoder_is_refused_and_the_next_is_not(name: str) -> None:
     async with decode_pool(work=ODD, workers=1) as pool:
         with pytest.raises(Undecodable, match="export it again"):
@@ -208,6 +208,16 @@ async def test_a_worker_has_no_secret_no_foreign_socket_and_leaves_no_core(monke
     assert found["memory"] == [700 * _MIB, 700 * _MIB]
     assert found["oom"] == 1000
     assert found["nice"] > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_signals_to_the_whole_group_leave_the_picture_to_be_finished(number: int, tmp_path: Path) -> None:
+    async with decode_pool(work=ODD, workers=1) as pool:
+        working = asyncio.create_task(odd(pool, "await", told=str(tmp_path / "pid"), go=str(tmp_path / "go")))
+        pid = await told(tmp_path / "pid")
+        os.kill(pid, number)
+        (tmp_path / "go").touch()
+        assert await working == {"pid": pid}
 
 
 async def test_closing_ends_every_worker_also_amid_a_picture(tmp_path: Path) -> None:
