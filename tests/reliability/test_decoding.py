@@ -140,6 +140,7 @@ async def test_the_largest_picture_is_decoded_within_the_default_bounds(format_n
     shown(f"the largest {format_name} is decoded", peak_MiB=peak_mib, of_MiB=bound_mib, cpu_s=round(cpu_s, 1))
 
 
+@pytest.mark.alone
 async def test_a_gateway_whose_decoders_are_busy_answers_at_once(tmp_path: Path, shown: Shown) -> None:
     """Asks for its health while eight callers send large pictures; wants a quiet machine."""
     bodies = [asking_about(photo(number)) for number in range(40)]
