@@ -36,6 +36,8 @@ WORKDIR /data
 USER 10001:10001
 VOLUME /data
 EXPOSE 8000
+# Whether it lives. Whether to send requests is another question, which GET /readyz answers: it is red while the gateway
+# finishes its answers, and nobody should kill it for that.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import http.client, os, sys; c = http.client.HTTPConnection('127.0.0.1', int(os.environ['TUWEN_PORT']), timeout=2); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tuwen"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -23,6 +23,7 @@ from app.api.vendor import chatocr
 from app.api.vendor.baidu_auth import BaiduAuth
 from app.config.settings import Settings, load_settings
 from app.core.clock import Clock
+from app.gateway.draining import Draining
 from app.services import Services, copies_folder, open_services, tell_where_copies_lie
 
 
@@ -31,27 +32,39 @@ class _TuwenApp(FastAPI):
 
     edge_clock: Clock = Clock()
     edge_origins: Collection[str] = ("*",)
+    edge_draining: Draining
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Edge(super().build_middleware_stack(), clock=self.edge_clock, origins=self.edge_origins)
+        return Edge(
+            super().build_middleware_stack(),
+            clock=self.edge_clock,
+            draining=self.edge_draining,
+            origins=self.edge_origins,
+        )
 
 
-def create_app(settings: Settings | None = None, clock: Clock | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None, clock: Clock | None = None, draining: Draining | None = None
+) -> FastAPI:
     """The web app. Services open with its lifespan; two apps share nothing.
+
+    Args:
+        draining: whoever ends the process tells it; unset: nobody does.
 
     Raises:
         ConfigError: a setting is wrong.
     """
     chosen = settings or load_settings()
     ticking = clock or Clock()
+    ending = draining or Draining()
     folder = copies_folder(chosen)
     AppStatus.enable_automatic_graceful_drain = False  # streams end when they end, not at SIGTERM
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with open_services(chosen, ticking) as services:
+        async with open_services(chosen, ticking, draining=ending) as services:
             tell_where_copies_lie(chosen, folder)
-            _mount(app, services)
+            _mount(app, services, ending)
             yield
 
     app = _TuwenApp(
@@ -61,13 +74,13 @@ def create_app(settings: Settings | None = None, clock: Clock | None = None) -> 
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    app.edge_clock, app.edge_origins = ticking, chosen.cors_origins
+    app.edge_clock, app.edge_origins, app.edge_draining = ticking, chosen.cors_origins, ending
     errors.install(app)
     describe_chat(app)
     return app
 
 
-def _mount(app: FastAPI, services: Services) -> None:
+def _mount(app: FastAPI, services: Services, draining: Draining) -> None:
     settings = services.settings
     chat = ChatEndpoint(
         gateway=services.gateway,
@@ -83,10 +96,15 @@ def _mount(app: FastAPI, services: Services) -> None:
     app.router.routes.insert(0, Route("/v1/chat/completions", chat, methods=["POST"]))
     app.router.routes.extend(_baidu_routes(services))
     app.include_router(models.router(services.catalogs, CallerOf(services.door)))
-    app.include_router(health.router())
+    app.include_router(health.router(draining, _records_away(services)))
     _mount_accounts(app, services)
     if services.copies is not None:
         app.router.routes.extend(blob_routes(services.copies, urlsplit(settings.public_url or "").path))
+
+
+def _records_away(services: Services) -> Callable[[], bool]:
+    """Whether nothing could be booked at the moment; where nothing is booked, that does not matter."""
+    return (lambda: False) if services.settings.open_access else (lambda: services.store.is_away)
 
 
 def _mount_accounts(app: FastAPI, services: Services) -> None:

@@ -33,6 +33,7 @@ from app.core.types import Call, HttpCall, LocalCall, WsCall
 from app.gateway.admission import Admission
 from app.gateway.attempt import Clocks
 from app.gateway.books import Bookkeeping, Books, forget_details
+from app.gateway.draining import Draining
 from app.gateway.fitting import Fitting
 from app.gateway.health import Health
 from app.gateway.pipeline import Gateway
@@ -94,12 +95,14 @@ async def open_services(
     settings: Settings,
     clock: Clock,
     *,
+    draining: Draining | None = None,
     catalog_view: Callable[[Catalog], Catalog] = _as_is,
     transport_view: Callable[[Transport], Transport] = _as_is,
 ) -> AsyncIterator[Services]:
     """Builds the services; leaving the block ends them, the last opened first.
 
     Args:
+        draining: whoever ends the process tells it; unset: nobody does.
         catalog_view: what of each catalogue read is used; may raise `ConfigError`.
         transport_view: wraps each transport, to watch what passes.
 
@@ -131,6 +134,7 @@ async def open_services(
             retries=retries,
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
+            draining=draining or Draining(),
         )
         authenticator = Authenticator(store, secret, clock=clock)
         yield Services(

@@ -45,12 +45,16 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
     errors.BackendMisconfigured: (502, "server_error"),
     errors.InternalError: (500, "server_error"),
     errors.RecordsUnavailable: (503, "server_error"),
+    errors.GatewayStopping: (503, "server_error"),
 }
 _LONGEST_RETRY_AFTER_S = 60
 """openai-node sleeps whatever it is told; nobody is told more than a minute."""
 
 _HOPELESS = (errors.BackendMisconfigured, errors.BackendUsedUp, errors.InternalError, errors.QuotaExceeded)
 """Asking again changes nothing: SDKs are told not to."""
+
+_PASSING = (errors.RecordsUnavailable, errors.GatewayStopping)
+"""But here it does."""
 
 
 def status_of(error: errors.GatewayError) -> int:
@@ -98,7 +102,9 @@ def _headers(error: errors.GatewayError) -> dict[str, str]:
     if isinstance(error, errors.RateLimited):
         headers |= error.rates
     spent = isinstance(error, errors.BackendError) and error.spent  # each repetition may be paid as well
-    if hopeless or spent or (isinstance(error, _HOPELESS) and not isinstance(error, errors.RecordsUnavailable)):
+    if isinstance(error, errors.GatewayStopping):
+        headers["retry-after"] = "1"
+    if hopeless or spent or (isinstance(error, _HOPELESS) and not isinstance(error, _PASSING)):
         headers["x-should-retry"] = "false"
     if isinstance(error, errors.AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"

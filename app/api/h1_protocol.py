@@ -9,6 +9,7 @@ connection could fill the memory.
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 
@@ -30,6 +31,19 @@ class Http1Protocol(HttpToolsProtocol):
 
     _head_bytes = 0
     """Received since a head was whole or a piece of a body came."""
+    _receiving_head = False
+    _idle_since_s = 0.0
+
+    def has_been_idle(self, span_s: float) -> bool:
+        """Whether nothing was asked on it, or answered, for so long."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        idle = not (answering or self._receiving_head)
+        return idle and self.loop.time() - self._idle_since_s >= span_s
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        self._idle_since_s = self.loop.time()
+        super().connection_made(transport)
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -58,7 +72,18 @@ class Http1Protocol(HttpToolsProtocol):
         self.transport.close()
 
     @override
+    def on_message_begin(self) -> None:
+        self._receiving_head = True
+        super().on_message_begin()
+
+    @override
+    def on_response_complete(self) -> None:
+        self._idle_since_s = self.loop.time()
+        super().on_response_complete()
+
+    @override
     def on_headers_complete(self) -> None:
+        self._receiving_head = False
         self._head_bytes = 0
         super().on_headers_complete()
 

@@ -20,7 +20,7 @@ _ERRORS = {
     "413": "The body is too large",
     "429": "Come again after `Retry-After` seconds; of `insufficient_quota`, not until the key has more to spend",
     "502": "The backend answered nonsense, or refused our credentials",
-    "503": "The backend cannot be reached, or the gateway's own records",
+    "503": "The backend cannot be reached, or the gateway's own records; or the gateway is being restarted",
     "504": "The backend did not answer in time",
 }
 

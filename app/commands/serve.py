@@ -10,22 +10,23 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
-from typing_extensions import override
 
 from app.accounts.keys import first_key
 from app.api.h1_protocol import Http1Protocol
 from app.commands.check import warn_of_mistyped
+from app.commands.draining_server import DrainingServer
 from app.commands.errors import CommandFailed
 from app.commands.records import key_mint, open_store
 from app.commands.workers import Workers, end_with_parent
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import read_environment
 from app.config.settings import Settings
+from app.gateway.draining import Draining
 from app.main import create_app
 from app.observe.logs import configure_logging
 
@@ -67,10 +68,10 @@ def serve(settings: Settings) -> None:
         _say(_welcome(base_url, minted))
     _say(f"Tuwen serves on {base_url} (OpenAI base URL: {base_url}/v1)")
     if settings.workers > 1:
-        code = Workers(settings.workers, listener, os.environ, stopping=stopping.asked).run()
+        code = Workers(settings.workers, listener, os.environ, drain_s=settings.drain_s, told=stopping.told).run()
         _remark("Stopped.")
         sys.exit(code)
-    _run(settings, listener, stopping)
+    _run(settings, listener, stopping, alone=True)
     _remark("Stopped.")
 
 
@@ -79,20 +80,27 @@ def serve_worker(settings: Settings, descriptor: int) -> None:
     configure_logging(level=settings.log_level, form=settings.log_format)
     stopping = _exit_cleanly_on_signals()
     end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
-    _run(settings, socket.socket(fileno=descriptor), stopping)
+    _run(settings, socket.socket(fileno=descriptor), stopping, alone=False)
 
 
-def _run(settings: Settings, listener: socket.socket, stopping: _Stopping) -> None:
+def _run(settings: Settings, listener: socket.socket, stopping: _Stopping, *, alone: bool) -> None:
     _keep_large_blocks()
-    server = _Server(_config(settings))
-    stopping.server = server
-    server.should_exit = stopping.asked
+    draining = Draining()
+    server = DrainingServer(
+        _config(settings, draining),
+        draining,
+        notice_s=settings.drain_notice_s,
+        drain_s=settings.drain_s,
+        alone=alone,
+        remark=_remark,
+    )
+    stopping.pass_on_to(server)
     server.run(sockets=[listener])
 
 
-def _config(settings: Settings) -> uvicorn.Config:
+def _config(settings: Settings, draining: Draining) -> uvicorn.Config:
     return uvicorn.Config(
-        create_app(settings),
+        create_app(settings, draining=draining),
         loop="uvloop",
         http=Http1Protocol,
         ws="none",
@@ -109,18 +117,6 @@ def _base_url(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-class _Server(uvicorn.Server):
-    """Tells whoever stops it why it may not end at once."""
-
-    @override
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if sys.stdout.isatty():
-            _remark("")  # the terminal has written ^C
-        if self.server_state.tasks:
-            _remark("Stopping once the answers under way are finished; a second Ctrl-C stops at once.")
-        await super().shutdown(sockets)
-
-
 def _keep_large_blocks() -> None:
     """Lets glibc keep freed blocks of picture size instead of handing each back to the kernel and faulting it in again:
     a third of the CPU of a request with a 1 MiB picture. Other C libraries have no such call and need none."""
@@ -132,24 +128,30 @@ def _keep_large_blocks() -> None:
 
 @dataclass
 class _Stopping:
-    """Whether the process was told to end, and what to tell of it."""
+    """The signals that told the process to end, and who is to hear of them."""
 
-    asked: bool = False
-    server: _Server | None = None
+    told: list[int] = field(default_factory=list)
+    server: DrainingServer | None = None
+
+    def pass_on_to(self, server: DrainingServer) -> None:
+        """From now on it hears of them itself; of those that came, now."""
+        self.server = server
+        for number in self.told:
+            server.told(number)
 
 
 def _exit_cleanly_on_signals() -> _Stopping:
     """Makes SIGTERM and SIGINT end the process with exit code 0.
 
-    While it runs, the server catches them and drains; done, it raises the signal it got once more, and by then there is
-    nothing left to do. A signal that comes before it runs makes it end as soon as it is up.
+    While it runs, the server catches them and drains. A signal that comes before it runs makes it end as soon as it is
+    up.
     """
     stopping = _Stopping()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
-        stopping.asked = True
+        stopping.told.append(number)
         if stopping.server is not None:
-            stopping.server.should_exit = True
+            stopping.server.told(number)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)

@@ -9,9 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 
 import structlog
+
+from app.commands.draining_server import ENDING_S
 
 _log = structlog.get_logger(__name__)
 
@@ -23,6 +26,8 @@ another would meet as well."""
 _AGAIN_S = 2.0
 _LOOK_S = 0.2
 _STDIN = 0
+_KILLED_AFTER_S = 2 * ENDING_S
+"""Longer than a worker takes to end once its time for answers is over. One that hangs must not outlive us."""
 
 
 class Workers:
@@ -31,15 +36,24 @@ class Workers:
     Args:
         listener: they all take connections from it.
         environment: theirs.
-        stopping: whether we were told to end already.
+        drain_s: how long their answers may take once they were told to end.
+        told: the signals that told us to end already.
     """
 
     def __init__(
-        self, count: int, listener: socket.socket, environment: Mapping[str, str], *, stopping: bool = False
+        self,
+        count: int,
+        listener: socket.socket,
+        environment: Mapping[str, str],
+        *,
+        drain_s: float,
+        told: Sequence[int] = (),
     ) -> None:
         self._listener = listener
         self._environment = dict(environment)
-        self._stopping = stopping
+        self._drain_s = drain_s
+        self._signals = list(told)
+        self._stopping = bool(told)
         self._hung_up = False
         self._proven = False
         self._code = 0
@@ -51,24 +65,41 @@ class Workers:
         """Starts them and watches until all have ended; the exit code. One that dies is replaced; where none can start
         at all, all end."""
         self._attend()
-        told = False
-        while not self._stopping or self._running:
+        while not self._stopping:
             self._reap()
-            if self._stopping and not told:
-                told = True
-                self._tell(signal.SIGTERM)
-            elif not self._stopping:
-                self._pass_hangup_on()
+            self._pass_hangup_on()
+            if not self._stopping:
                 self._start_due()
             time.sleep(_LOOK_S)
+        self._end()
         return self._code
+
+    def _end(self) -> None:
+        """Passes on what we are told until all have ended; kills whoever does not."""
+        self._listener.close()  # theirs are open for as long as they take connections
+        self._signals = self._signals or [signal.SIGTERM]
+        told, give_up_s = 0, time.monotonic() + self._drain_s + _KILLED_AFTER_S
+        while self._running:
+            for number in self._signals[told:]:
+                told += 1
+                self._tell(number)
+            if time.monotonic() > give_up_s:
+                _log.error("workers that did not end are killed", pids=[process.pid for process in self._running])
+                self._code, give_up_s = 1, float("inf")
+                self._tell(signal.SIGKILL)
+            self._reap()
+            time.sleep(_LOOK_S)
 
     def _attend(self) -> None:
         """Signals only leave a note: the loop acts on it, when no worker is half started."""
         for number in _ENDS:
-            signal.signal(number, lambda _number, _frame: setattr(self, "_stopping", True))
+            signal.signal(number, self._told)
         if _HANGUP is not None:
             signal.signal(_HANGUP, lambda _number, _frame: setattr(self, "_hung_up", True))
+
+    def _told(self, number: int, frame: FrameType | None) -> None:
+        self._signals.append(number)
+        self._stopping = True
 
     def _reap(self) -> None:
         now_s = time.monotonic()
@@ -90,7 +121,8 @@ class Workers:
             self._running[self._started()] = now_s
 
     def _started(self) -> subprocess.Popen[bytes]:
-        """A worker, deaf to SIGHUP until it attends to it: by default it would die of it."""
+        """A worker, deaf to SIGHUP until it attends to it: by default it would die of it. In a group of its own, for
+        Ctrl-C is to reach it by us alone: two signals are one that hurries."""
         before = signal.signal(_HANGUP, signal.SIG_IGN) if _HANGUP is not None else None
         try:
             return subprocess.Popen(  # noqa: S603 - this very program
@@ -98,6 +130,7 @@ class Workers:
                 stdin=subprocess.PIPE,  # closed when we die, however we do
                 pass_fds=[self._listener.fileno()],
                 env=self._environment,
+                process_group=0,
             )
         finally:
             if _HANGUP is not None:

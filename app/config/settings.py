@@ -119,6 +119,17 @@ class Settings(BaseSettings):
         4, description="Most attempts at backends for one request, until one answers; 1: nothing is tried twice."
     )
 
+    drain_notice_s: float = Field(
+        3,
+        ge=0,
+        allow_inf_nan=False,
+        description="Told to stop, how long the gateway still takes connections while GET /readyz says that it will "
+        "not.",
+    )
+    drain_s: Seconds = Field(
+        30, description="Told to stop, how long answers under way may take before they are ended with an error."
+    )
+
     queue_s: Seconds = Field(30, description="Longest wait for a backend that has no room for another request.")
     queue_length: Count = Field(200, description="Requests that may wait for one backend; more are told to come again.")
 

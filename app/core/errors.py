@@ -11,7 +11,7 @@
     │   ├─ BackendUsedUp 429 ↻
     │   ├─ BackendProtocolError 502 (↻ if cut short, empty or HTML; not if oversized or redirected)
     │   └─ BackendRefused 400 ─ ContextTooLong 400 · ContentFiltered 400     BackendMisconfigured 502
-    └─ InternalError 500 ─ RecordsUnavailable 503
+    └─ InternalError 500 ─ RecordsUnavailable 503 · GatewayStopping 503(retry after 1 s)
 
 Raised once, where the cause is known; mapped to HTTP once, in `app/api/errors.py`. The statuses above are that table's.
 """
@@ -315,3 +315,16 @@ class RecordsUnavailable(InternalError):
         super().__init__(message, code=code, chinese=chinese or (_AWAY_CHINESE if message is _AWAY else ""))
         self.detail = detail
         self.unsure = unsure
+
+
+_STOPPING = "The gateway is being restarted and could not finish this answer. Ask again."
+_STOPPING_CHINESE = "网关正在重启，未能完成此次回答，请重试。"
+
+
+class GatewayStopping(InternalError):
+    """This process ends, and its time for answers is up; another, or its successor, can be asked."""
+
+    code = "gateway_stopping"
+
+    def __init__(self, message: str = _STOPPING, *, code: str | None = None, chinese: str = "") -> None:
+        super().__init__(message, code=code, chinese=chinese or (_STOPPING_CHINESE if message is _STOPPING else ""))

@@ -20,6 +20,7 @@ from app.gateway.admission import Admission, Entry
 from app.gateway.attempt import Attempts, Clocks
 from app.gateway.books import Bookkeeping
 from app.gateway.compose import Composed
+from app.gateway.draining import Draining, RunningAnswer
 from app.gateway.estimates import unfitted_tokens
 from app.gateway.fitting import Fitting
 from app.gateway.queueing import UpstreamTurns
@@ -89,6 +90,7 @@ class Gateway:
         retries: RetryRules,
         clock: Clock,
         clocks: Clocks,
+        draining: Draining,
     ) -> None:
         self._catalogs = catalogs
         self._admission = admission
@@ -99,6 +101,7 @@ class Gateway:
         self._retries = retries
         self._clock = clock
         self._clocks = clocks
+        self._draining = draining
 
     @asynccontextmanager
     async def open(self, request: ChatRequest, caller: Caller, request_id: str) -> AsyncIterator[Exchange]:
@@ -106,6 +109,7 @@ class Gateway:
 
         Raises:
             RequestError: the key may not ask this, or not now; nothing here can serve it; no backend was asked.
+            GatewayStopping: the process ends.
         """
         model = find_model(self._catalogs.current, request.model)
         kept = self._bookkeeping
@@ -120,13 +124,13 @@ class Gateway:
         )
         notices: list[str] = []
         try:
-            async with self._admitted(caller, model, request) as entry, meter:
+            async with self._draining.answer() as running, self._admitted(caller, model, request) as entry, meter:
                 entry.used(0)  # until somebody is asked
                 with self._retries.budget.request() as granted:
                     answering = self._answering(model, request, meter, caller, granted)
                     notices = answering.notices
                     del request  # whoever answers lets go of its pictures once the answer has begun
-                    async with aclosing(_metered(answering, meter, entry)) as batches:
+                    async with aclosing(_metered(answering, meter, entry, running)) as batches:
                         yield Exchange(batches, notices, meter, entry)
         except RequestError as error:
             meter.refused(error)
@@ -175,12 +179,15 @@ class Gateway:
             self._bookkeeping.details.add(detail)
 
 
-async def _metered(answering: Attempts | Composed, meter: Meter, entry: Entry) -> AsyncGenerator[Sequence[Event], None]:
+async def _metered(
+    answering: Attempts | Composed, meter: Meter, entry: Entry, running: RunningAnswer
+) -> AsyncGenerator[Sequence[Event], None]:
     """Taps what passes, and settles before the end of the answer is handed on."""
     try:
         async with aclosing(answering.batches()) as batches:
-            async for batch in batches:
+            while (batch := await running.next(batches)) is not None:
                 if meter.tap(batch):
+                    running.ended()
                     await meter.settle()
                     entry.used(meter.tokens)
                     entry.leave()

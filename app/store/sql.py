@@ -45,6 +45,11 @@ class SqlStore(SqlLedger, SqlKeys, SqlReports):
         yield Reading("tuwen_journal_waiting", "1 while rows wait for the database.", int(not self.journal.is_empty))
         yield Reading("tuwen_details_dropped_total", "Details that were not kept.", self.details.dropped)
 
+    @property
+    def is_away(self) -> bool:
+        """Whether the last commit failed; gateways try one every few seconds."""
+        return self._database.writer.is_down
+
     def answers(self, secret: bytes, *, max_bytes: int) -> SqlAnswers:
         """What is kept for an Idempotency-Key.
 

@@ -91,6 +91,11 @@ class GroupWriter:
         self._thread = threading.Thread(target=self._run, name="tuwen-writer", daemon=True)
         self._thread.start()
 
+    @property
+    def is_down(self) -> bool:
+        """Whether the last commit failed for want of a database."""
+        return self._down
+
     def begin_with(self, first: Callable[[Connection, Sequence[Any]], None], bulks: Sequence[Bulk]) -> None:
         """What a commit with work of these sorts begins with, told all of that work: it takes the locks that must not
         be taken one sort after the other. Say so before there is work."""

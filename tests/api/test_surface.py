@@ -178,6 +178,8 @@ def test_preflight_needs_no_key_and_allows_what_is_asked(served: Served) -> None
 def test_health_needs_no_key(served: Served) -> None:
     with httpx2.Client(base_url=served.url, trust_env=False) as client:
         assert client.get("/healthz").json() == {"status": "ok"}
+        assert client.get("/readyz").json() == {"status": "ready"}
+        assert client.head("/readyz").status_code == 200
 
 
 def test_openapi_page_describes_the_chat_route(served: Served) -> None:
@@ -186,7 +188,7 @@ def test_openapi_page_describes_the_chat_route(served: Served) -> None:
     reference = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
     schema = page["components"]["schemas"][reference.rpartition("/")[2]]
     assert set(schema["required"]) == {"model", "messages"}
-    assert {"/v1/models", "/v1/models/{model_id}", "/healthz"} <= set(page["paths"])
+    assert {"/v1/models", "/v1/models/{model_id}", "/healthz", "/readyz"} <= set(page["paths"])
     names = [part.rpartition('"')[0] for part in json.dumps(page).split('"#/components/schemas/')[1:]]
     assert all(name.split('"')[0] in page["components"]["schemas"] for name in names)
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator, ValidationError
 
+from app.commands.draining_server import ENDING_S
 from app.config.settings import Settings, variable
 from tests.deploy.dockerfile import parse
 
@@ -41,6 +42,11 @@ def test_the_schema_refuses_what_compose_would(key: str, value: object) -> None:
     document["services"]["tuwen"][key] = value
     with pytest.raises(ValidationError):
         Draft202012Validator(SCHEMA).validate(document)
+
+
+def test_running_answers_may_end_before_the_engine_kills() -> None:
+    grace = compose()["services"]["tuwen"]["stop_grace_period"]
+    assert int(grace.removesuffix("s")) > Settings.model_fields["drain_s"].default + 2 * ENDING_S
 
 
 def test_it_agrees_with_the_image() -> None:

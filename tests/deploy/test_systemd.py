@@ -5,6 +5,7 @@ import subprocess
 from collections import defaultdict
 from pathlib import Path
 
+from app.commands.draining_server import ENDING_S
 from app.config.settings import Settings, variable
 
 UNIT = Path(__file__).resolve().parents[2] / "deploy" / "tuwen.service"
@@ -45,6 +46,11 @@ def test_it_starts_reloads_and_stops_the_gateway() -> None:
     assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
     assert service["Restart"] == ["on-failure"]
     assert service["KillMode"] == ["mixed"]
+
+
+def test_running_answers_may_end_before_systemd_kills() -> None:
+    (limit,) = sections()["Service"]["TimeoutStopSec"]
+    assert int(limit) > Settings.model_fields["drain_s"].default + 2 * ENDING_S
 
 
 def test_it_writes_nowhere_but_its_state_folder() -> None:

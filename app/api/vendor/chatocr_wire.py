@@ -77,6 +77,7 @@ _CODES: Mapping[type[GatewayError], int] = {
     errors.BackendMisconfigured: 216400,
     errors.InternalError: 336000,
     errors.RecordsUnavailable: 336100,
+    errors.GatewayStopping: 336100,
 }
 """18 and 336100 are what the vendor's SDK asks again after."""
 
