@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that PostgreSQL's server programs and redis-server are installed, for tests that start private ones. What
-# is missing is installed where that is possible (Debian, as root), but never started: the tests bring their own.
+# Makes sure that PostgreSQL's server programs, redis-server and nginx are installed, for tests that start private ones.
+# What is missing is installed where that is possible (Debian, as root), but never started: the tests bring their own.
 set -uo pipefail
 
 policy=/usr/sbin/policy-rc.d
@@ -23,6 +23,7 @@ has_postgres() {
 missing() {
   has_postgres || printf ' postgresql'
   command -v redis-server >/dev/null || printf ' redis-server'
+  PATH=$PATH:/usr/sbin:/usr/local/sbin command -v nginx >/dev/null || printf ' nginx-light'
 }
 
 # Debian asks policy-rc.d before a package starts its service; 101 is no. One that the machine's owner wrote stays.

@@ -5,21 +5,17 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import shutil
-import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from app.config.settings import Settings
-from tests.support.gateway import free_port, wait_for_port
+from tests.support.gateway import free_port
+from tests.support.nginx import CONF, NGINX, nginx
 
-CONF = Path(__file__).resolve().parents[2] / "deploy" / "nginx.conf"
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 MIB = 1024 * 1024
 
 
@@ -52,7 +48,16 @@ def test_its_bounds_lie_outside_the_gateways() -> None:
     conf, settings = directives(), Settings.model_fields
     assert int(conf["client_max_body_size"][0].removesuffix("m")) * MIB > settings["max_body_bytes"].default
     assert int(conf["proxy_read_timeout"][0].removesuffix("s")) > settings["deadline_s"].default
-    assert conf["proxy_next_upstream"] == ["off"], "a question asked twice is paid for twice"
+
+
+def test_a_gateway_can_be_restarted_while_another_serves() -> None:
+    conf, settings = directives(), Settings.model_fields
+    assert conf["proxy_next_upstream"] == ["error timeout"], "a question that was sent and is sent again is paid twice"
+    kept_s, notice_s = int(conf["keepalive_timeout"][0].removesuffix("s")), settings["drain_notice_s"].default
+    assert kept_s < notice_s, "nginx closes idle connections before the gateway does"
+    server = re.fullmatch(r"127\.0\.0\.1:8000 max_fails=1 fail_timeout=(\d+)s", conf["server"][0])
+    assert server is not None
+    assert int(server[1]) < notice_s, "the one that is back is asked again before the other one's listener closes"
 
 
 def test_credentials_in_a_query_stay_out_of_every_log() -> None:
@@ -67,35 +72,6 @@ def test_credentials_in_a_query_stay_out_of_every_log() -> None:
 def test_headers_that_clients_sign_are_not_dropped() -> None:
     assert directives()["underscores_in_headers"] == ["on"]
     assert "Host $http_host" in directives()["proxy_set_header"]
-
-
-@contextmanager
-def nginx(folder: Path, gateway_port: int) -> Iterator[int]:
-    """Runs the configuration, on a free port and in a folder of its own. Yields the port."""
-    assert NGINX is not None
-    port = free_port()
-    text = CONF.read_text(encoding="utf-8")
-    folders = "".join(f"{kind}_temp_path {folder};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-    for old, new in (
-        ("pid /run/nginx.pid;", f"pid {folder}/nginx.pid;\ndaemon off;\nmaster_process off;"),
-        ("listen 80;", f"listen 127.0.0.1:{port};"),
-        ("server 127.0.0.1:8000;", f"server 127.0.0.1:{gateway_port};"),
-        ("http {", "http {\n" + folders),
-    ):
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    conf = folder / "nginx.conf"
-    conf.write_text(text, encoding="utf-8")
-    command = [NGINX, "-e", "stderr", "-p", str(folder), "-c", str(conf)]
-    tested = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
-    assert tested.returncode == 0, tested.stderr
-    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    try:
-        wait_for_port(port)
-        yield port
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
 
 
 class Gateway(BaseHTTPRequestHandler):
