@@ -63,21 +63,22 @@ def test_client_reads_a_receipt_with_the_engine_inside(gateway: RunningGateway, 
 TOO_LONG = "context_length_exceeded"
 NO_ANSWER = "backend_protocol_error"
 HALF = Reply(200, openai.SSE, openai.stream("half").steps[:2])
-FAULTS: list[tuple[str, Reply, list[Any]]] = [
-    ("whole", openai.error(429), ["RateLimitError", 429, "rate_limit_exceeded", None]),
-    ("stream", openai.error(429), ["RateLimitError", 429, "rate_limit_exceeded", None]),
-    ("whole", openai.error(401), ["InternalServerError", 502, "backend_misconfigured", None]),
-    ("whole", openai.error(500), ["InternalServerError", 503, "backend_unavailable", None]),
-    ("stream", openai.error(400, code=TOO_LONG), ["BadRequestError", 400, TOO_LONG, None]),
-    ("whole", openai.reply({"error": {"message": "x"}}), ["InternalServerError", 502, NO_ANSWER, None]),
-    ("stream", HALF, ["APIError", None, NO_ANSWER, None]),
+FAULTS: list[tuple[str, Reply, int, list[Any]]] = [
+    # how it is asked, the fault, how often the gateway meets it, what the client raises
+    ("whole", openai.error(429), 2, ["RateLimitError", 429, "rate_limit_exceeded", None]),
+    ("stream", openai.error(429), 2, ["RateLimitError", 429, "rate_limit_exceeded", None]),
+    ("whole", openai.error(401), 1, ["InternalServerError", 502, "backend_misconfigured", None]),
+    ("whole", openai.error(500), 2, ["InternalServerError", 503, "backend_unavailable", None]),
+    ("stream", openai.error(400, code=TOO_LONG), 1, ["BadRequestError", 400, TOO_LONG, None]),
+    ("whole", openai.reply({"error": {"message": "x"}}), 1, ["InternalServerError", 502, NO_ANSWER, None]),
+    ("stream", HALF, 1, ["APIError", None, NO_ANSWER, None]),
 ]  # fmt: skip
 
 
 def test_client_raises_the_right_class_for_each_fault(
     gateway: RunningGateway, fake: Upstream, sdk: dict[str, str]
 ) -> None:
-    fake.answer(*[reply for _, reply, _ in FAULTS])
-    lines = "".join(f"{mode}\n" for mode, _, _ in FAULTS)
+    fake.answer(*[reply for _, reply, times, _ in FAULTS for _ in range(times)])
+    lines = "".join(f"{mode}\n" for mode, *_ in FAULTS)
     found = run(sdk, gateway.base_url, gateway.key, "openai-vision", lines=lines)
-    assert found == [expected for _, _, expected in FAULTS]
+    assert found == [expected for *_, expected in FAULTS]
