@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
@@ -14,6 +15,7 @@ from starlette.types import ASGIApp
 from app import __version__
 from app.api import admin, billing, errors, health, models, usage
 from app.api import metrics as api_metrics
+from app.api.arrival import PACE, Pace
 from app.api.blobs import blob_routes
 from app.api.chat import ChatEndpoint
 from app.api.deps import CallerOf
@@ -61,11 +63,11 @@ def create_app(
     AppStatus.enable_automatic_graceful_drain = False  # streams end when they end, not at SIGTERM
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with open_services(chosen, ticking, draining=ending) as services:
             tell_where_copies_lie(chosen, folder)
             _mount(app, services, ending)
-            yield
+            yield {PACE: Pace(chosen.arrival_s, chosen.stall_s)}
 
     app = _TuwenApp(
         title="Tuwen 图问",

@@ -28,6 +28,7 @@ _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
     errors.ModelNotFound: (404, "invalid_request_error"),
     errors.PathNotFound: (404, "invalid_request_error"),
     errors.MethodNotAllowed: (405, "invalid_request_error"),
+    errors.RequestTooSlow: (408, "invalid_request_error"),
     errors.IdempotencyConflict: (409, "invalid_request_error"),
     errors.PayloadTooLarge: (413, "invalid_request_error"),
     errors.UnsupportedMediaType: (415, "invalid_request_error"),

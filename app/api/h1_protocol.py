@@ -1,10 +1,14 @@
-"""uvicorn's HTTP/1.1 protocol: deaf to offers of HTTP/2 in clear text, with a bound on heads, and errors as ours are.
+"""uvicorn's HTTP/1.1 protocol: deaf to offers of HTTP/2 in clear text, with a bound on heads, on how long requests take
+to arrive and answers to be taken, and errors as ours are.
 
 Java's HttpClient offers `Upgrade: h2c` with its first request. A server may ignore an offer (RFC 9110, section 7.8),
 but httptools takes it as accepted and stops before the body. So the offer is struck before the parser sees it.
 
 The parser gathers a head, or the trailers of a chunked body, for as long as it comes: before any key was looked at, one
 connection could fill the memory.
+
+Of an answer that the caller does not take, little is kept: the buffer is small, and full it stops the stream back to
+the backend. Who takes none of it for a while is dropped; to the app, the caller left.
 """
 
 from __future__ import annotations
@@ -12,22 +16,34 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import socket
+from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from typing_extensions import override
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
-from app.api.errors import error_object
-from app.core.errors import InvalidRequest
+from app.api.arrival import PACE, Arrival, Pace
+from app.api.deps import header_map
+from app.api.errors import error_object, status_of
+from app.api.language import language_of
+from app.core.errors import GatewayError, InvalidRequest, RequestTooSlow
 
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 _HEAD_BYTES = 8192
 _MAX_HEAD_BYTES = 64 * 1024
+_WRITE_HIGH_BYTES = 16 * 1024
+_WRITE_LOW_BYTES = 4 * 1024
+_UNSENT_BYTES = 64 * 1024
+_TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
 class Http1Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection. The app's lifespan says at which pace, as its state `PACE`."""
 
     _head_bytes = 0
     """Received since a head was whole or a piece of a body came."""
@@ -45,6 +61,34 @@ class Http1Protocol(HttpToolsProtocol):
         self._idle_since_s = self.loop.time()
         super().connection_made(transport)
 
+    _drop: asyncio.TimerHandle | None = None
+    """Ends the connection, unless the caller takes what was written."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._pace: Pace = app_state.get(PACE) or Pace()
+        self._arrival = Arrival(self._pace.arrival_s, held_up=self._held_up, late=self._too_slow, loop=self.loop)
+        self._begun = False
+
+    @override
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(_WRITE_HIGH_BYTES, _WRITE_LOW_BYTES)
+        _bound_kernel_buffer(transport)
+        self._arrival.head()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._arrival.end()
+        self._keep()
+        super().connection_lost(exc)
+
     @override
     def data_received(self, data: bytes) -> None:
         in_body = self.cycle is not None and not self.cycle.response_complete
@@ -52,16 +96,23 @@ class Http1Protocol(HttpToolsProtocol):
             head, end, rest = data.partition(_END_OF_HEAD)
             data = _OFFER.sub(b"", head + end[:2]) + end[2:] + rest
         self._head_bytes += len(data)
+        if not self._arrival.awaited:
+            self._arrival.head()
         super().data_received(data)
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("its head is larger than 64 KiB.")
 
     @override
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP request. It never became a request of the app, so what the edge adds stands here."""
-        body = msgspec.json.encode(error_object(InvalidRequest(f"The request could not be read: {msg}")))
+        """Answers what is no HTTP request."""
+        self._refuse(InvalidRequest(f"The request could not be read: {msg}"))
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answers what never became a request of the app, so what the edge adds stands here; and closes."""
+        status, asked = status_of(error), header_map(self.headers or ()).get(b"accept-language", b"")
+        body = msgspec.json.encode(error_object(error, language_of(asked.decode("latin-1"))))
         lines = [
-            b"HTTP/1.1 400 Bad Request",
+            b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
             b"content-type: application/json",
             b"content-length: %d" % len(body),
             b"access-control-allow-origin: *",
@@ -69,7 +120,13 @@ class Http1Protocol(HttpToolsProtocol):
             b"connection: close",
         ]
         self.transport.write(b"\r\n".join(lines) + _END_OF_HEAD + body)
-        self.transport.close()
+        self._close()
+
+    @override
+    def on_message_begin(self) -> None:
+        self._begun = True
+        self._arrival.head()
+        super().on_message_begin()
 
     @override
     def on_message_begin(self) -> None:
@@ -85,9 +142,89 @@ class Http1Protocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._receiving_head = False
         self._head_bytes = 0
+        self._arrival.body()
         super().on_headers_complete()
 
     @override
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0
+        self._arrival.grew(len(body))
         super().on_body(body)
+
+    @override
+    def on_message_complete(self) -> None:
+        self._begun = False
+        self._arrival.whole()
+        super().on_message_complete()
+
+    def _held_up(self) -> bool:
+        """Whether it is on us that nothing more of a request has come."""
+        if self.flow.read_paused:
+            return True
+        cycle = self.cycle
+        return (
+            cycle is not None
+            and not cycle.response_complete
+            and (cycle.waiting_for_100_continue or not cycle.more_body)
+        )
+
+    def _too_slow(self) -> None:
+        if self.transport.is_closing():
+            return
+        cycle = self.cycle
+        in_body = self._begun and cycle is not None and cycle.more_body
+        if not self._begun or (in_body and cycle.response_started):
+            self._close()
+            return
+        if in_body:  # the app learns that the caller left, and what it says to that is not sent
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._refuse(
+            RequestTooSlow(
+                "The request took too long to arrive; send it without pauses.", chinese="请求到达过慢，请不间断地发送。"
+            )
+        )
+
+    @override
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._drop_later()
+
+    @override
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._drop_later()
+
+    @override
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._drop_later()
+
+    @override
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._keep()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._drop_later()
+
+    def _drop_later(self) -> None:
+        """Closing waits for what was written to be taken, and so does a stream: neither for ever."""
+        if self._drop is None:
+            self._drop = self.loop.call_later(self._pace.stall_s, self.transport.abort)
+
+    def _keep(self) -> None:
+        if self._drop is not None:
+            self._drop.cancel()
+            self._drop = None
+
+
+def _bound_kernel_buffer(transport: asyncio.Transport) -> None:
+    """Has the kernel hold little that it could not send yet; else it takes megabytes for a caller who reads nothing.
+    What is on its way is not bounded, so long lines keep their rate."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in _TCP and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)

@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         30, description="Told to stop, how long answers under way may take before they are ended with an error."
     )
 
+    arrival_s: Seconds = Field(
+        60, description="Longest time for a request's head to arrive; over as long, its body must grow by 8 KiB/s."
+    )
+    stall_s: Seconds = Field(60, description="Longest time for a caller to take nothing of its answer.")
+
     queue_s: Seconds = Field(30, description="Longest wait for a backend that has no room for another request.")
     queue_length: Count = Field(200, description="Requests that may wait for one backend; more are told to come again.")
 

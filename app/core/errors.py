@@ -4,7 +4,8 @@
     ├─ RequestError(param)            the caller's to fix
     │   ├─ InvalidRequest 400 ─ ImageRejected 400 · UnsupportedFeature 400
     │   ├─ AuthenticationFailed 401 · PermissionDenied 403 · ModelNotFound 404 · MethodNotAllowed 405
-    │   ├─ IdempotencyConflict 409(retry_after_s) · PayloadTooLarge 413 · UnsupportedMediaType 415
+    │   ├─ RequestTooSlow 408 · IdempotencyConflict 409(retry_after_s)
+    │   ├─ PayloadTooLarge 413 · UnsupportedMediaType 415
     │   └─ RateLimited 429(retry_after_s) · QuotaExceeded 429
     ├─ BackendError(backend, backend_code, detail)      detail goes to logs only; ↻ another route may be tried
     │   ├─ BackendUnavailable 503 ↻ · BackendTimeout 504 ↻ · BackendBusy 429 ↻(retry_after_s) ─ NoRoom 429 ↻
@@ -106,6 +107,12 @@ class PathNotFound(RequestError):
     """Nothing is served at this path."""
 
     code = "not_found"
+
+
+class RequestTooSlow(RequestError):
+    """The request took too long to arrive."""
+
+    code = "request_timeout"
 
 
 class IdempotencyConflict(RequestError):
