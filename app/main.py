@@ -88,6 +88,7 @@ def _mount(app: FastAPI, services: Services, draining: Draining) -> None:
         gateway=services.gateway,
         authenticator=services.door,
         idempotency=services.idempotency,
+        intake=services.intake,
         clock=services.clock,
         heartbeat_s=settings.heartbeat_s,
         deadline_s=settings.deadline_s,
@@ -122,6 +123,7 @@ def _mount_accounts(app: FastAPI, services: Services) -> None:
             mint=services.mint,
             caller_of=CallerOf(services.authenticator),
             clock=clock,
+            intake=services.intake,
             max_body_bytes=services.settings.max_body_bytes,
         )
     )
@@ -133,9 +135,10 @@ def _baidu_routes(services: Services) -> list[BaseRoute]:
     plugin = chatocr.PluginEndpoint(
         gateway=services.gateway,
         auth=auth,
+        intake=services.intake,
         catalog=lambda: services.catalogs.current,
         heartbeat_s=settings.heartbeat_s,
         deadline_s=settings.deadline_s,
         max_body_bytes=settings.max_body_bytes,
     )
-    return chatocr.routes(plugin, auth)
+    return chatocr.routes(plugin, auth, services.intake)

@@ -21,6 +21,7 @@ from app.accounts.keys import Authenticator, KeyMint
 from app.accounts.limits import Turns, Windows
 from app.accounts.open_access import NoLedger, OpenDoor
 from app.api.idempotency import Idempotency
+from app.api.intake import Intake
 from app.config.catalog import Catalog
 from app.config.catalog_file import CatalogFiles, load_catalog
 from app.config.environment import DOTENV, read_environment
@@ -83,6 +84,7 @@ class Services:
     metrics: Metrics
     idempotency: Idempotency
     mint: KeyMint
+    intake: Intake
     copies: CopyReader | None = None
 
 
@@ -122,7 +124,9 @@ async def open_services(
         limits = await life.enter_async_context(_limits(settings, clock))
         queues = UpstreamTurns(limits.turns, clock, longest_s=settings.queue_s)
         retries = _retries(settings, clock)
-        for source in (limits.readings, queues.readings, retries.health.readings, retries.budget.readings):
+        intake = Intake(settings.intake_bytes, now_s=clock.monotonic)
+        of_requests = (limits.readings, queues.readings, intake.readings)
+        for source in (*of_requests, retries.health.readings, retries.budget.readings):
             bookkeeping.metrics.read_from(source)
         gateway = Gateway(
             catalogs=catalogs,
@@ -147,6 +151,7 @@ async def open_services(
             gateway=gateway,
             metrics=bookkeeping.metrics,
             idempotency=await _idempotency(settings, store, secret, clock, life),
+            intake=intake,
             mint=KeyMint(secret, clock=clock.now, random_bytes=os.urandom),
             copies=hosting if isinstance(hosting, FolderHosting) else None,
         )

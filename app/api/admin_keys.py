@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
@@ -11,6 +13,7 @@ from app.accounts.key_terms import read_credit, read_note, read_terms, read_top_
 from app.accounts.keys import KeyMint
 from app.accounts.reports import Records
 from app.api.admin_wire import Credit, KeyChanges, NewKey, answer, answer_beside, key_object, top_up_object
+from app.api.bounded_route import BoundedRoute
 from app.core.clock import Clock, local_day
 from app.core.errors import PathNotFound, shown
 
@@ -26,13 +29,14 @@ class KeyRoutes:
     def add_to(self, routes: APIRouter) -> None:
         """Adds the routes."""
         one, credits_ = "/keys/{key_id}", "/keys/{key_id}/top-ups"
-        routes.add_api_route("/keys", self.list_keys, methods=["GET"], summary="List the keys and their balances")
-        routes.add_api_route("/keys", self.make_key, methods=["POST"], status_code=201, summary="Make a key")
-        routes.add_api_route(one, self.show_key, methods=["GET"], summary="Show one key")
-        routes.add_api_route(one, self.change_key, methods=["PATCH"], summary="Change what is given of a key")
-        routes.add_api_route(one, self.revoke_key, methods=["DELETE"], summary="Revoke a key")
-        routes.add_api_route(credits_, self.list_top_ups, methods=["GET"], summary="List what was credited to a key")
-        routes.add_api_route(credits_, self.top_up, methods=["POST"], summary="Credit a key with an amount")
+        add, add_bounded = routes.add_api_route, partial(routes.add_api_route, route_class_override=BoundedRoute)
+        add("/keys", self.list_keys, methods=["GET"], summary="List the keys and their balances")
+        add_bounded("/keys", self.make_key, methods=["POST"], status_code=201, summary="Make a key")
+        add(one, self.show_key, methods=["GET"], summary="Show one key")
+        add_bounded(one, self.change_key, methods=["PATCH"], summary="Change what is given of a key")
+        add(one, self.revoke_key, methods=["DELETE"], summary="Revoke a key")
+        add(credits_, self.list_top_ups, methods=["GET"], summary="List what was credited to a key")
+        add_bounded(credits_, self.top_up, methods=["POST"], summary="Credit a key with an amount")
 
     async def list_keys(self) -> Response:
         """All keys, oldest first, revoked ones included."""

@@ -27,6 +27,7 @@ from app.accounts.reconcile import Reconciler, add_ours
 from app.accounts.reports import Records, all_rows
 from app.api.admin_queries import BillQuery, ExportQuery, PageQuery, UsageQuery, read_cursor, read_period
 from app.api.admin_wire import answer, answer_beside, page_object
+from app.api.intake import Intake, Place
 from app.core.clock import Clock
 from app.core.errors import PathNotFound, PayloadTooLarge, UnsupportedMediaType, shown
 
@@ -39,13 +40,17 @@ class ReportRoutes:
     """Sums, requests, exports, bills.
 
     Args:
+        intake: the room for bodies.
         max_body_bytes: of a bill.
     """
 
-    def __init__(self, records: Records, details: Details, clock: Clock, *, max_body_bytes: int) -> None:
+    def __init__(
+        self, records: Records, details: Details, clock: Clock, intake: Intake, *, max_body_bytes: int
+    ) -> None:
         self._records = records
         self._details = details
         self._clock = clock
+        self._intake = intake
         self._max_body_bytes = max_body_bytes
 
     def add_to(self, routes: APIRouter) -> None:
@@ -93,21 +98,23 @@ class ReportRoutes:
     async def reconcile(self, request: Request, asked: Annotated[BillQuery, Query()]) -> Response:
         """The body is the CSV file as the cloud's console hands it out, in UTF-8 or GBK."""
         since, until = read_period(asked.since, asked.until, self._clock.now())
-        try:
-            data = await self._body(request)
-        except ClientDisconnect:
-            return Response(status_code=_CALLER_LEFT)
         columns = Columns(asked.id_column, asked.amount_column, asked.day_column)
-        reconciler = await asyncio.to_thread(lambda: Reconciler(Bill.read(data, columns)))
+        with self._intake.place() as place:
+            try:
+                data = await self._body(request, place)
+            except ClientDisconnect:
+                return Response(status_code=_CALLER_LEFT)
+            reconciler = await asyncio.to_thread(lambda: Reconciler(Bill.read(data, columns)))
         await add_ours(reconciler, self._records, asked.backend, since=since, until=until)
         return await answer_beside(lambda: reconciliation_record(reconciler.result()))
 
-    async def _body(self, request: Request) -> bytes:
+    async def _body(self, request: Request, place: Place) -> bytes:
         if request.headers.get("content-type", "").lower().startswith("multipart/"):
             raise UnsupportedMediaType("Send the CSV file itself as the body (curl --data-binary @bill.csv).")
         data = bytearray()
         async for piece in request.stream():
             data += piece
+            place.hold(len(data))
             if len(data) > self._max_body_bytes:
                 mib = self._max_body_bytes // (1024 * 1024)
                 raise PayloadTooLarge(f"The bill is larger than {mib} MiB; send it in parts, a day each.")

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from starlette.types import Receive
 
+from app.api.intake import Place
 from app.api.schemas import ChatBody
 from app.core.errors import GatewayError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType, shown
 
@@ -19,7 +20,6 @@ MAX_STRINGS = 100_000
 MAX_BRACKETS = 100_000
 MAX_COMMAS = 200_000
 _OFF_LOOP_BYTES = 256 * 1024
-_DRAIN_S = 3.0
 
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -34,37 +34,38 @@ class CallerLeft(Exception):
     """The caller hung up before its request was whole."""
 
 
-async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int) -> bytes:
+async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes: int, place: Place) -> bytes:
     """The request's body.
 
     Args:
         headers: of the request, lower-case names.
-        max_bytes: its bound; a longer body is drained for a moment, so that the caller gets to read the answer.
+        max_bytes: its bound.
+        place: takes room for it before it is read, or as it comes where its size was not said.
 
     Raises:
-        PayloadTooLarge, UnsupportedMediaType: it is not read.
+        PayloadTooLarge, UnsupportedMediaType, RateLimited: it is not read; the edge sees to it that the caller gets to
+            read the answer.
         CallerLeft: the connection ended first.
     """
     _check_headers(headers)
     declared = headers.get(b"content-length", b"")
-    too_large = declared.isdigit() and int(declared) > max_bytes
-    if too_large and headers.get(b"expect", b"").lower() == b"100-continue":
-        raise _too_large(max_bytes)  # the caller waits to be told whether to send it at all
+    size = int(declared) if declared.isdigit() else 0
     pieces: list[bytes] = []
-    size = 0
+    came = 0
     more = True
-    while more and not too_large:
+    while more:
+        size = max(size, came)
+        if size > max_bytes:
+            raise _too_large(max_bytes)
+        place.hold(size)
         message = await receive()
         if message["type"] == "http.disconnect":
             raise CallerLeft
         piece: bytes = message.get("body", b"")
-        size += len(piece)
-        too_large = size > max_bytes
+        came += len(piece)
         pieces.append(piece)
         more = message.get("more_body", False)
-    if too_large:
-        pieces.clear()
-        await _drain(receive)
+    if came > max_bytes:
         raise _too_large(max_bytes)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
@@ -72,17 +73,6 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes:
 def _too_large(max_bytes: int) -> GatewayError:
     mib = max_bytes // (1024 * 1024)
     return PayloadTooLarge(f"The request body is larger than {mib} MiB; send fewer or smaller pictures.")
-
-
-async def _drain(receive: Receive) -> None:
-    try:
-        async with asyncio.timeout(_DRAIN_S):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    return
-    except TimeoutError:
-        return
 
 
 def _check_headers(headers: Mapping[bytes, bytes]) -> None:

@@ -7,7 +7,7 @@ still get their own HTTP status, and no client waits for headers longer than tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 from sse_starlette.event import ServerSentEvent
@@ -21,6 +21,7 @@ from app.api.convert import to_request
 from app.api.deps import header_map, presented_key
 from app.api.idempotency import HEADER as IDEMPOTENCY_KEY
 from app.api.idempotency import Idempotency
+from app.api.intake import Intake, Place
 from app.api.language import language_of
 from app.api.sse import DONE, ChunkEncoder, error_event
 from app.api.whole import completion
@@ -39,6 +40,7 @@ class ChatEndpoint:
     """Answers chat requests.
 
     Args:
+        intake: the room for bodies.
         heartbeat_s: how long headers may wait for the first event, and how often a silent stream gets a comment.
         deadline_s: the gateway's bound on a whole answer; a caller who does not read it is left a heartbeat later.
         max_body_bytes: bound on a request's body. max_images: bound on its pictures.
@@ -50,6 +52,7 @@ class ChatEndpoint:
         gateway: Gateway,
         authenticator: CallerSource,
         idempotency: Idempotency,
+        intake: Intake,
         clock: Clock,
         heartbeat_s: float,
         deadline_s: float,
@@ -59,6 +62,7 @@ class ChatEndpoint:
         self._gateway = gateway
         self._authenticator = authenticator
         self._idempotency = idempotency
+        self._intake = intake
         self._clock = clock
         self._heartbeat_s = heartbeat_s
         self._longest_stream_s = deadline_s + heartbeat_s
@@ -68,31 +72,56 @@ class ChatEndpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = header_map(scope["headers"])
         caller = await self._authenticator.caller(presented_key(headers))
-        try:
-            body = await read_body(receive, headers, self._max_body_bytes)
-        except CallerLeft:
-            return
+        with self._intake.place() as place:
+            try:
+                body = await read_body(receive, headers, self._max_body_bytes, place)
+            except CallerLeft:
+                return
+            answering = await self._answering(body, scope, receive, send, place=place, caller=caller)
+            del body  # its pictures: a long answer must not keep them
+            if answering is not None:
+                await answering
+
+    async def _answering(
+        self,
+        body: bytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        place: Place,
+        caller: Caller,
+    ) -> Coroutine[Any, Any, None] | None:
+        """What answers the request; `None` where that is done already."""
+        headers = header_map(scope["headers"])
         language = language_of(headers.get(b"accept-language", b"").decode("latin-1"))
         if name := headers.get(IDEMPOTENCY_KEY):
             turn = await self._idempotency.turn(name, body, caller.key_id, scope, ends_stream=_is_done)
             if isinstance(turn, Response):
                 await turn(scope, receive, send)
-                return
+                return None
             tapped = turn.tapped(send)
-            answering = turn.run(self._answer(body, scope, receive, tapped, caller=caller, language=language))
-        else:
-            answering = self._answer(body, scope, receive, send, caller=caller, language=language)
-        del body  # its pictures: a long answer must not keep them
-        await answering
+            return turn.run(self._answer(body, scope, receive, tapped, place=place, caller=caller, language=language))
+        return self._answer(body, scope, receive, send, place=place, caller=caller, language=language)
 
     async def _answer(
-        self, body: bytes, scope: Scope, receive: Receive, send: Send, *, caller: Caller, language: Language
+        self,
+        body: bytes,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        place: Place,
+        caller: Caller,
+        language: Language,
     ) -> None:
         request, include_usage = await self._request(body)
         del body
         stream = request.stream
         async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
-            answer = _Answer(request.model, exchange, scope["tuwen.request_id"], int(self._clock.now()), language)
+            created = int(self._clock.now())
+            names = {"id": f"chatcmpl-{scope['tuwen.request_id']}", "model": request.model}
+            answer = _Answer(names, exchange, place, created, language)
             del request
             if stream:
                 await self._stream(answer, include_usage, scope, receive, send)
@@ -137,8 +166,14 @@ class ChatEndpoint:
 
 class _Stream(EventSourceResponse):
     async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        """Sends without the library's scope for a time limit that we do not set: it is a seventh of a chunk's cost."""
+        """Sends without the library's scope for a time limit that we do not set: it is a seventh of a chunk's cost.
+
+        A caller who has left takes all at once; and a backend that always has more to say leaves no moment to cancel
+        the stream, which waits only for what is there already. So such a moment is made.
+        """
         await send(message)
+        if not self.active:
+            await asyncio.sleep(0)
 
 
 def _is_done(piece: bytes) -> bool:
@@ -153,10 +188,18 @@ def _heartbeat() -> ServerSentEvent:
 class _Answer:
     """One answer on its way out."""
 
-    def __init__(self, model: str, exchange: Exchange, request_id: str, created: int, language: Language) -> None:
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        exchange: Exchange,
+        place: Place,
+        created: int,
+        language: Language,
+    ) -> None:
         self._exchange = exchange
+        self._place = place
         self._language = language
-        self._names = {"id": f"chatcmpl-{request_id}", "model": model}
+        self._names = names
         self._created = created
 
     def headers(self) -> dict[str, str]:
@@ -173,12 +216,15 @@ class _Answer:
         return headers
 
     async def next_batch(self) -> Sequence[Event]:
-        return await anext(self._exchange.batches)
+        batch = await anext(self._exchange.batches)
+        self._place.leave()  # the answer has begun: its request's pictures are let go
+        return batch
 
     async def whole(self) -> bytes:
         """The `chat.completion` document."""
         fold = AnswerFold()
         async for batch in self._exchange.batches:
+            self._place.leave()
             for event in batch:
                 fold.add(event)
         exchange = self._exchange

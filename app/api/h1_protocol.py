@@ -36,8 +36,8 @@ _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 _HEAD_BYTES = 8192
 _MAX_HEAD_BYTES = 64 * 1024
-_WRITE_HIGH_BYTES = 16 * 1024
-_WRITE_LOW_BYTES = 4 * 1024
+_WRITE_HIGH_BYTES = 4 * 1024
+_WRITE_LOW_BYTES = 1024
 _UNSENT_BYTES = 64 * 1024
 _TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 

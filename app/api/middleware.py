@@ -5,6 +5,8 @@
   begun when time is up.
 * CORS, on errors, 401 and streams too. Answers are the same for every origin and keys travel in headers, never in
   cookies; so any header a preflight asks for is allowed by echo.
+* An answer to a body that was not read is given at once; where the connection ends with it, what the caller still sends
+  is taken for a moment first, for a connection closed in its face would cost it the answer.
 * Paths as clients mistype them (`/chat/completions`, `/v1/v1/…`, `//`, a trailing slash), served without a redirect: a
   redirected POST loses its body.
 """
@@ -29,6 +31,7 @@ from app.gateway.draining import Draining
 _log = structlog.get_logger("tuwen.request")
 
 _API_ROOTS = frozenset({"chat", "models", "completions", "embeddings", "responses", "messages", "usage", "files"})
+_DRAIN_S = 3.0
 _SLASHES = re.compile("/{2,}")
 _EXPOSED = (
     b"x-request-id, retry-after, retry-after-ms, x-should-retry, x-tuwen-notice, x-tuwen-cost, x-tuwen-queued-ms, "
@@ -69,38 +72,18 @@ class Edge:
         scope["tuwen.request_id"] = request_id
         ours = [*self._cors_for(scope), (b"x-request-id", request_id.encode())]
         if scope["method"] == "OPTIONS":
-            await _answer_preflight(scope, send, [*ours, *self._closing()])
+            await _answer_preflight(scope, send, [*ours, *_closing(self._draining)])
             return
         path = scope["path"]
         scope["path"] = canonical_path(path)
-        status = 0
         start_s = self._clock.monotonic()
-
-        request = self._draining.arrived()
-
-        async def send_ours(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *ours, *self._closing()]
-                self._draining.answering(request)
-            await send(message)
-
+        passing = _Passing(scope, receive, send, ours, self._draining)
         try:
-            if self._draining.stopped:
-                await _stopping(scope)(scope, receive, send_ours)
-            else:
-                await self._app(scope, receive, send_ours)
-        except asyncio.CancelledError:
-            if status or not self._draining.stopped or request.uncancel() > 0:
-                raise
-            await _stopping(scope)(scope, receive, send_ours)
+            await passing.through(self._app)
         finally:
-            self._draining.answering(request)
             total_ms = round((self._clock.monotonic() - start_s) * 1000)
-            _log.info(
-                "request", method=scope["method"], path=path[:200], status=status, ms=total_ms, request_id=request_id
-            )
+            what = {"method": scope["method"], "path": path[:200], "status": passing.status}
+            _log.info("request", **what, ms=total_ms, request_id=request_id)
 
     def _cors_for(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         exposed = (b"access-control-expose-headers", _EXPOSED)
@@ -110,18 +93,90 @@ class Edge:
         vary = (b"vary", b"Origin")
         return [(b"access-control-allow-origin", origin), exposed, vary] if origin in self._origins else [vary]
 
-    def _closing(self) -> list[tuple[bytes, bytes]]:
-        """What tells the caller not to ask again on this connection, once it is going to be closed."""
-        return [(b"connection", b"close")] if self._draining.begun else []
-
     def _request_id(self) -> str:
         """24 hexadecimal digits that sort by time: the ledger's index stays compact, which halves the cost of a row."""
         return f"{int(self._clock.now() * 1000):012x}{self._clock.nonce()[:12]}"
 
 
-def _stopping(scope: Scope) -> Response:
-    asked = header_map(scope["headers"]).get(b"accept-language", b"")
-    return error_response(GatewayStopping(), language_of(asked.decode("latin-1")))
+class _Passing:
+    """One request on its way through the edge, and its answer.
+
+    Args:
+        ours: headers that every answer gets.
+
+    Attributes:
+        status: of the answer; 0 until it has begun.
+    """
+
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, ours: list[tuple[bytes, bytes]], draining: Draining
+    ) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._send = send
+        self._ours = ours
+        self._draining = draining
+        self._request = draining.arrived()
+        self._whole = False
+        self.status = 0
+
+    async def through(self, app: ASGIApp) -> None:
+        """Has it answered; in words, where the process ends before anybody else had the time."""
+        try:
+            if self._draining.stopped:
+                await self._stopping()
+            else:
+                await app(self._scope, self._noted, self._with_ours)
+        except asyncio.CancelledError:
+            if self.status or not self._draining.stopped or self._request.uncancel() > 0:
+                raise
+            await self._stopping()
+        finally:
+            self._draining.answering(self._request)
+
+    async def _noted(self) -> Message:
+        message = await self._receive()
+        self._whole = self._whole or not message.get("more_body", False)
+        return message
+
+    async def _with_ours(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            message["headers"] = [*message.get("headers", ()), *self._ours, *_closing(self._draining)]
+            self._draining.answering(self._request)
+        elif not self._whole and not message.get("more_body", False) and _sends_and_closes(self._scope):
+            await self._send({**message, "more_body": True})
+            await _drain(self._receive)
+            message = {"type": "http.response.body", "body": b""}
+        await self._send(message)
+
+    async def _stopping(self) -> None:
+        asked = header_map(self._scope["headers"]).get(b"accept-language", b"")
+        response = error_response(GatewayStopping(), language_of(asked.decode("latin-1")))
+        await response(self._scope, self._noted, self._with_ours)
+
+
+def _closing(draining: Draining) -> list[tuple[bytes, bytes]]:
+    """What tells the caller not to ask again on this connection, once it is going to be closed."""
+    return [(b"connection", b"close")] if draining.begun else []
+
+
+def _sends_and_closes(scope: Scope) -> bool:
+    """Whether the request has a body, and its connection ends with the answer. Else the server takes what comes until
+    the next request. Who asked to be told whether to send it at all has been told."""
+    headers = header_map(scope["headers"])
+    if b"expect" in headers or not (b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0"):
+        return False
+    return scope.get("http_version") == "1.0" or b"close" in headers.get(b"connection", b"").lower()
+
+
+async def _drain(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_S):
+            while (await receive()).get("more_body", False):
+                pass
+    except TimeoutError:
+        return
 
 
 async def _answer_preflight(scope: Scope, send: Send, ours: list[tuple[bytes, bytes]]) -> None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.config.environment import DOTENV, read_environment
 from app.config.errors import ConfigError
+from app.config.memory import bodies_bytes, memory_bytes
 from app.config.problems import plain_words
 from app.config.publishing import endpoint_address, misfits, public_address, store_place
 
@@ -155,6 +156,11 @@ class Settings(BaseSettings):
     max_image_pixels: Count = Field(50_000_000, description="Most pixels of one picture.")
     max_image_side_px: Count = Field(16_384, description="Longest side of a picture.")
     max_images: Count = Field(50, description="Most pictures in one request.")
+    intake_max_bytes: Count | None = Field(
+        None,
+        description="Most bytes of request bodies held at once; more are told to come again. Unset: an eighth of the "
+        "memory that this process may use, shared among TUWEN_WORKERS.",
+    )
     image_cache_bytes: int = Field(
         64 * _MIB, ge=0, description="Memory for pictures already fitted to a backend; 0: none."
     )
@@ -219,6 +225,11 @@ class Settings(BaseSettings):
     def database_address(self) -> str | None:
         """The database's address, its password in it."""
         return self.database_url.get_secret_value() if self.database_url else None
+
+    @property
+    def intake_bytes(self) -> int:
+        """Most bytes of bodies that this process holds, said or derived."""
+        return self.intake_max_bytes or bodies_bytes(self.workers, self.max_body_bytes, memory_bytes())
 
     @property
     def redis_address(self) -> str | None:

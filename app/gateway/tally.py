@@ -20,6 +20,32 @@ _UNSAID_OUTPUT_TOKENS = 4096
 """How long an answer may get where neither the caller nor the catalogue says."""
 
 
+_JOINED = 32
+
+
+class _Output:
+    """The text of an answer, kept to be counted. Short deltas are joined: as objects they take ten times their size."""
+
+    __slots__ = ("_deltas", "_joined", "count")
+
+    def __init__(self) -> None:
+        self._joined: list[str] = []
+        self._deltas: list[str] = []
+        self.count = 0
+
+    def add(self, delta: str) -> None:
+        if delta:
+            self.count += 1
+            self._deltas.append(delta)
+            if len(self._deltas) == _JOINED:
+                self._joined.append("".join(self._deltas))
+                self._deltas.clear()
+
+    @property
+    def text(self) -> str:
+        return "".join([*self._joined, *self._deltas])
+
+
 @dataclass(slots=True)
 class Tally:
     """One attempt.
@@ -45,7 +71,7 @@ class Tally:
     backend_request_id: str | None = None
     begun: bool = False
     reported: UsageReport | None = None
-    output: list[str] = field(default_factory=list)
+    output: _Output = field(default_factory=_Output)
     outcome: Outcome = "gone"
     error_code: str | None = None
 
@@ -54,9 +80,9 @@ class Tally:
         self.begun = True
         for event in events:
             if isinstance(event, TextDelta | ReasoningDelta):
-                self.output.append(event.text)
+                self.output.add(event.text)
             elif isinstance(event, ToolCallDelta):
-                self.output.append((event.name or "") + event.arguments)
+                self.output.add((event.name or "") + event.arguments)
             elif isinstance(event, UsageReport):
                 self.reported = event
 
@@ -128,10 +154,10 @@ def longest_output_tokens(wish: int | None, model: Model, route: Route, prompt_t
     return min(known)
 
 
-def _counted(deltas: Sequence[str], *, streamed: bool) -> tuple[int, UsageSource]:
+def _counted(output: _Output, *, streamed: bool) -> tuple[int, UsageSource]:
     """Tokens of what passed, which may be nothing: one a delta where deltas are as short as tokens, else by the text's
     length."""
-    by_length, count = text_tokens("".join(deltas)), sum(map(bool, deltas))
+    by_length, count = text_tokens(output.text), output.count
     if (streamed or not count) and by_length <= _LONGEST_TOKENS_PER_DELTA * count:
         return count, "counted"
     return by_length, "estimated"

@@ -20,6 +20,9 @@
 | tuwen_decode_starts_total | | how many were started |
 | tuwen_decodes_total | outcome | pictures `made`, `refused`, too `slow`, `crashed`, or `left` by who asked |
 | tuwen_limits_alone | | 1 while this process keeps limits by itself, as Redis is away |
+| tuwen_intake_bytes | | bytes of request bodies that are held |
+| tuwen_intake_max_bytes | | how many may be |
+| tuwen_intake_refused_total | | requests told to come again for want of memory |
 | tuwen_ledger_commits_total | | commits of this process; requests share them |
 | tuwen_journal_waiting | | 1 while rows wait for the database to come back |
 | tuwen_details_dropped_total | | details that were not kept |

@@ -33,9 +33,11 @@ from app.transports.faults import (
     mapped,
 )
 from app.transports.framing import EventTooLarge, SseDecoder
+from app.transports.receiving import BATCH_BYTES, narrow_socket
 
 _LARGE_BODY_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 15.0
+_READ_BYTES = 2 * 1024  # twice as much waits, and a read
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 _ACCEPT = {
@@ -112,7 +114,7 @@ class HttpReply(PeekableReply):
 
     async def _read(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
-        return ahead or await self._content.readany()
+        return ahead or await self._content.read(BATCH_BYTES)
 
     @override
     async def body(self) -> bytes:
@@ -149,7 +151,7 @@ class HttpReply(PeekableReply):
 
     async def _events(self, data: bytes) -> AsyncGenerator[Sequence[Frame], None]:
         decoder = SseDecoder(self._max_event_bytes)
-        readany = self._content.readany
+        read = self._content.read
         left_bytes = self._max_body_bytes
         while data:
             left_bytes -= len(data)
@@ -157,7 +159,7 @@ class HttpReply(PeekableReply):
                 raise self._broken("the stream is over the bound", retryable=False)
             if batch := decoder.feed(data):
                 yield batch
-            data = await readany()
+            data = await read(BATCH_BYTES)
         if batch := decoder.end():
             yield batch
 
@@ -231,7 +233,8 @@ class HttpTransport(Transport):
         if session is None:
             session = self._sessions[backend] = aiohttp.ClientSession(
                 # limit=0: how many calls a backend takes is the catalogue's to say, not the pool's
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S),
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=narrow_socket),
+                read_bufsize=_READ_BYTES,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 skip_auto_headers=("User-Agent",),

@@ -8,7 +8,9 @@ from typing import cast
 
 from typing_extensions import override
 
-_HELD_BYTES = 64 * 1024
+from app.transports.receiving import BATCH_BYTES, connected_socket
+
+_HELD_BYTES = 8 * 1024
 """What may wait for who asks; then nothing more is taken from the socket."""
 
 
@@ -34,11 +36,14 @@ class Wire(asyncio.Protocol):
         Raises:
             OSError: it cannot be had; TLS errors are among these.
         """
-        wire = cls()
+        wire, loop = cls(), asyncio.get_running_loop()
+        connection = await connected_socket(host, port)
         try:
-            await asyncio.get_running_loop().create_connection(lambda: wire, host, port, ssl=tls)
+            name = host if tls is not None else None
+            await loop.create_connection(lambda: wire, sock=connection, ssl=tls, server_hostname=name)
         except BaseException:
             wire.abort()
+            connection.close()
             raise
         return wire
 
@@ -71,7 +76,7 @@ class Wire(asyncio.Protocol):
             self._waiting.set_result(None)
 
     async def read(self) -> bytes:
-        """All that came and was not read yet; empty at the end.
+        """What came and was not read yet, up to a batch; empty at the end.
 
         Raises:
             OSError: the connection broke.
@@ -85,8 +90,11 @@ class Wire(asyncio.Protocol):
         if self._came:
             data = self._came[0] if len(self._came) == 1 else b"".join(self._came)
             self._came.clear()
-            self._came_bytes = 0
-            if self._transport is not None:
+            if len(data) > BATCH_BYTES:
+                self._came.append(data[BATCH_BYTES:])
+                data = data[:BATCH_BYTES]
+            self._came_bytes -= len(data)
+            if self._transport is not None and self._came_bytes < _HELD_BYTES:
                 self._transport.resume_reading()
             return data
         if self._error is not None:

@@ -24,10 +24,12 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
+from app.accounts.interfaces import Caller
 from app.api.body import CallerLeft, read_body
 from app.api.chat import unless_gone
 from app.api.deps import header_map
 from app.api.errors import answered_as
+from app.api.intake import Intake, Place
 from app.api.language import language_of
 from app.api.vendor.baidu_auth import BaiduAuth, BaiduRefusal, OAuthRefusal
 from app.api.vendor.chatocr_wire import (
@@ -63,10 +65,10 @@ _FORM_MAX_BYTES = 64 * 1024
 _STILL_HERE = b"\n"
 
 
-def routes(plugin: PluginEndpoint, auth: BaiduAuth) -> list[BaseRoute]:
+def routes(plugin: PluginEndpoint, auth: BaiduAuth, intake: Intake) -> list[BaseRoute]:
     """Its routes, at the vendor's paths; the edge has taken the slash off their end."""
     return [
-        Route("/oauth/2.0/token", TokenEndpoint(auth), methods=["GET", "POST"]),
+        Route("/oauth/2.0/token", TokenEndpoint(auth, intake), methods=["GET", "POST"]),
         Route("/rpc/2.0/ai_custom/v1/wenxinworkshop/plugin/{name:path}", plugin, methods=["POST"]),
     ]
 
@@ -74,12 +76,13 @@ def routes(plugin: PluginEndpoint, auth: BaiduAuth) -> list[BaseRoute]:
 class TokenEndpoint:
     """Gives out access tokens. The query counts; a form in the body fills what it lacks."""
 
-    def __init__(self, auth: BaiduAuth) -> None:
+    def __init__(self, auth: BaiduAuth, intake: Intake) -> None:
         self._auth = auth
+        self._intake = intake
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            status, answer = 200, await self._auth.grant(await _parameters(scope, receive))
+            status, answer = 200, await self._auth.grant(await self._parameters(scope, receive))
         except CallerLeft:
             return
         except OAuthRefusal as refusal:
@@ -92,20 +95,21 @@ class TokenEndpoint:
         response.headers["cache-control"] = "no-store"
         await response(scope, receive, send)
 
-
-async def _parameters(scope: Scope, receive: Receive) -> dict[str, str]:
-    headers = header_map(scope["headers"])
-    query = scope["query_string"].decode("latin-1")
-    form = ""
-    if headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded"):
-        form = (await read_body(receive, headers, _FORM_MAX_BYTES)).decode("latin-1")
-    return dict(parse_qsl(form)) | dict(parse_qsl(query))
+    async def _parameters(self, scope: Scope, receive: Receive) -> dict[str, str]:
+        headers = header_map(scope["headers"])
+        query = scope["query_string"].decode("latin-1")
+        form = ""
+        if headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded"):
+            with self._intake.place() as place:
+                form = (await read_body(receive, headers, _FORM_MAX_BYTES, place)).decode("latin-1")
+        return dict(parse_qsl(form)) | dict(parse_qsl(query))
 
 
 class PluginEndpoint:
     """Answers as the plugin.
 
     Args:
+        intake: the room for bodies.
         catalog: the models at this moment.
         heartbeat_s: how long the headers of a stream may wait for its first packet, and how long it may be silent.
         deadline_s: the gateway's bound on a whole answer; a caller who does not read it is left a heartbeat later.
@@ -117,6 +121,7 @@ class PluginEndpoint:
         *,
         gateway: Gateway,
         auth: BaiduAuth,
+        intake: Intake,
         catalog: Callable[[], Catalog],
         heartbeat_s: float,
         deadline_s: float,
@@ -124,6 +129,7 @@ class PluginEndpoint:
     ) -> None:
         self._gateway = gateway
         self._auth = auth
+        self._intake = intake
         self._catalog = catalog
         self._heartbeat_s = heartbeat_s
         self._longest_stream_s = deadline_s + heartbeat_s
@@ -153,14 +159,20 @@ class PluginEndpoint:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, language: Language) -> None:
         caller = await self._auth.caller(scope)
-        body = await self._body(scope, receive)
+        with self._intake.place() as place:
+            await self._answer_to(caller, scope, receive, send, place=place, language=language)
+
+    async def _answer_to(
+        self, caller: Caller, scope: Scope, receive: Receive, send: Send, *, place: Place, language: Language
+    ) -> None:
+        body = await self._body(scope, receive, place)
         request_id = scope["tuwen.request_id"]
         request = to_request(body, self._model(scope["path_params"]["name"]))
         stream, verbose = request.stream, bool(body.verbose)
         writer = AnswerWriter(body, request_id)
         del body  # like the request, it may hold a picture
         async with self._gateway.open(request, caller, request_id) as exchange:
-            answer = _Answer(exchange, writer, language, verbose=verbose)
+            answer = _Answer(exchange, place, writer, language, verbose=verbose)
             del request
             if stream:
                 await self._stream(answer, scope, receive, send)
@@ -169,8 +181,8 @@ class PluginEndpoint:
                 if task is not None:
                     await _json(task.result(), headers=answer.headers())(scope, receive, send)
 
-    async def _body(self, scope: Scope, receive: Receive) -> PluginBody:
-        data = await read_body(receive, header_map(scope["headers"]), self._max_body_bytes)
+    async def _body(self, scope: Scope, receive: Receive, place: Place) -> PluginBody:
+        data = await read_body(receive, header_map(scope["headers"]), self._max_body_bytes, place)
         if len(data) > _OFF_LOOP_BYTES:
             return await asyncio.to_thread(read_plugin_body, data)
         return read_plugin_body(data)
@@ -225,8 +237,11 @@ def _heartbeat() -> ServerSentEvent:
 class _Answer:
     """One answer on its way out."""
 
-    def __init__(self, exchange: Exchange, writer: AnswerWriter, language: Language, *, verbose: bool) -> None:
+    def __init__(
+        self, exchange: Exchange, place: Place, writer: AnswerWriter, language: Language, *, verbose: bool
+    ) -> None:
         self._exchange = exchange
+        self._place = place
         self._writer = writer
         self._language = language
         self._verbose = verbose
@@ -240,6 +255,7 @@ class _Answer:
         """The answer in one piece."""
         fold = AnswerFold()
         async for batch in self._exchange.batches:
+            self._place.leave()
             for event in batch:
                 fold.add(event)
         answer = fold.answer()
@@ -255,6 +271,7 @@ class _Answer:
             yield await self._echoed()
             return
         async for batch in self._exchange.batches:
+            self._place.leave()
             if piece := self._packets(batch):
                 yield piece
 
@@ -274,6 +291,7 @@ class _Answer:
     async def _echoed(self) -> bytes:
         fold, events = AnswerFold(), list[Event]()
         async for batch in self._exchange.batches:
+            self._place.leave()
             for event in batch:
                 fold.add(event)
                 events.append(event)

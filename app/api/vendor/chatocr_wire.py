@@ -63,6 +63,7 @@ _CODES: Mapping[type[GatewayError], int] = {
     errors.MethodNotAllowed: 3,
     errors.PayloadTooLarge: _BAD_ARGUMENT,
     errors.UnsupportedMediaType: _INVALID_JSON,
+    errors.RequestTooSlow: _BAD_ARGUMENT,
     errors.RateLimited: 18,
     errors.IdempotencyConflict: 18,
     errors.QuotaExceeded: 19,
