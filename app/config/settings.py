@@ -158,8 +158,8 @@ class Settings(BaseSettings):
     max_images: Count = Field(50, description="Most pictures in one request.")
     intake_max_bytes: Count | None = Field(
         None,
-        description="Most bytes of request bodies held at once; more are told to come again. Unset: an eighth of the "
-        "memory that this process may use, shared among TUWEN_WORKERS.",
+        description="Most bytes of request bodies held at once; unset: an eighth of the memory there is, all workers "
+        "together.",
     )
     image_cache_bytes: int = Field(
         64 * _MIB, ge=0, description="Memory for pictures already fitted to a backend; 0: none."
