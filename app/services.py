@@ -123,10 +123,8 @@ async def open_services(
         bookkeeping = await _bookkeeping(settings, store, clock, life)
         limits = await life.enter_async_context(_limits(settings, clock))
         queues = UpstreamTurns(limits.turns, clock, longest_s=settings.queue_s)
-        retries = _retries(settings, clock)
         intake = Intake(settings.intake_bytes, now_s=clock.monotonic)
-        of_requests = (limits.readings, queues.readings, intake.readings)
-        for source in (*of_requests, retries.health.readings, retries.budget.readings):
+        for source in (limits.readings, queues.readings, intake.readings):
             bookkeeping.metrics.read_from(source)
         gateway = Gateway(
             catalogs=catalogs,
@@ -135,7 +133,7 @@ async def open_services(
             fitting=_fitting(settings, hosting, bookkeeping.metrics, life),
             transports=_transports(settings, life, transport_view),
             bookkeeping=bookkeeping,
-            retries=retries,
+            retries=_retries(settings, clock, bookkeeping.metrics),
             clock=clock,
             clocks=Clocks(settings.connect_s, settings.first_event_s, settings.idle_s, settings.deadline_s),
             draining=draining or Draining(),
@@ -157,10 +155,13 @@ async def open_services(
         )
 
 
-def _retries(settings: Settings, clock: Clock) -> RetryRules:
+def _retries(settings: Settings, clock: Clock, metrics: Metrics) -> RetryRules:
     stamina.instrumentation.set_on_retry_hooks(())  # what it would log says less than our own lines
     chance = random.Random().random  # noqa: S311 - spreads load, guards nothing
-    return RetryRules(Health(clock, chance), RetryBudget(), chance, settings.attempts)
+    rules = RetryRules(Health(clock, chance), RetryBudget(), chance, settings.attempts)
+    for source in (rules.health.readings, rules.budget.readings):
+        metrics.read_from(source)
+    return rules
 
 
 async def _bookkeeping(settings: Settings, store: SqlStore, clock: Clock, life: AsyncExitStack) -> Bookkeeping:

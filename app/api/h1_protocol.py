@@ -47,20 +47,7 @@ class Http1Protocol(HttpToolsProtocol):
 
     _head_bytes = 0
     """Received since a head was whole or a piece of a body came."""
-    _receiving_head = False
     _idle_since_s = 0.0
-
-    def has_been_idle(self, span_s: float) -> bool:
-        """Whether nothing was asked on it, or answered, for so long."""
-        answering = self.cycle is not None and not self.cycle.response_complete
-        idle = not (answering or self._receiving_head)
-        return idle and self.loop.time() - self._idle_since_s >= span_s
-
-    @override
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        self._idle_since_s = self.loop.time()
-        super().connection_made(transport)
-
     _drop: asyncio.TimerHandle | None = None
     """Ends the connection, unless the caller takes what was written."""
 
@@ -76,8 +63,15 @@ class Http1Protocol(HttpToolsProtocol):
         self._arrival = Arrival(self._pace.arrival_s, held_up=self._held_up, late=self._too_slow, loop=self.loop)
         self._begun = False
 
+    def has_been_idle(self, span_s: float) -> bool:
+        """Whether nothing was asked on it, or answered, for so long."""
+        answering = self.cycle is not None and not self.cycle.response_complete
+        idle = not (answering or self._begun)
+        return idle and self.loop.time() - self._idle_since_s >= span_s
+
     @override
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        self._idle_since_s = self.loop.time()
         super().connection_made(transport)
         transport.set_write_buffer_limits(_WRITE_HIGH_BYTES, _WRITE_LOW_BYTES)
         _bound_kernel_buffer(transport)
@@ -129,18 +123,7 @@ class Http1Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     @override
-    def on_message_begin(self) -> None:
-        self._receiving_head = True
-        super().on_message_begin()
-
-    @override
-    def on_response_complete(self) -> None:
-        self._idle_since_s = self.loop.time()
-        super().on_response_complete()
-
-    @override
     def on_headers_complete(self) -> None:
-        self._receiving_head = False
         self._head_bytes = 0
         self._arrival.body()
         super().on_headers_complete()
@@ -187,6 +170,7 @@ class Http1Protocol(HttpToolsProtocol):
 
     @override
     def on_response_complete(self) -> None:
+        self._idle_since_s = self.loop.time()
         super().on_response_complete()
         if self.transport.is_closing():
             self._drop_later()

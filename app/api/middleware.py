@@ -18,7 +18,6 @@ import re
 from collections.abc import Collection
 
 import structlog
-from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.deps import header_map
