@@ -87,7 +87,7 @@ async def site(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[
     async with Upstream() as upstream:
         models = tmp_path / "models.toml"
         models.write_text(MODELS.format(url=upstream.url))
-        settings = load_settings(data_dir=tmp_path / "data", models_file=models, heartbeat_s=0.1, **own)
+        settings = load_settings(data_dir=tmp_path / "data", models_file=models, **{"heartbeat_s": 0.1, **own})
         key = await _first_key(settings.data_dir)
         app = create_app(settings)
         async with app.router.lifespan_context(app):
@@ -136,9 +136,10 @@ async def test_leaving_with_a_stuck_write_ends_the_upstream_call(site: Site, stu
     site.upstream.answer(SILENT)
     request = site.ask(write)
     await stuck.wait()
+    [asked] = await site.upstream.arrival()
     site.left.set()
     await request
-    await site.upstream.requests[0].closed()
+    await asked.closed()
     assert (await site.booked()).outcome == "gone"
 
 
@@ -152,13 +153,15 @@ async def test_request_ended_by_the_server_in_a_stuck_write_ends_the_upstream_ca
     site.upstream.answer(SILENT)
     request = site.ask(write)
     await stuck.wait()
+    [asked] = await site.upstream.arrival()
     request.cancel()
     await asyncio.wait([request])
     assert request.cancelled()
-    await site.upstream.requests[0].closed()
+    await asked.closed()
     assert (await site.booked()).outcome == "gone"
 
 
+@pytest.mark.parametrize("site", [{"heartbeat_s": 30}], indirect=True)
 async def test_leaving_between_chunks_ends_the_upstream_call(site: Site) -> None:
     async def write(number: int) -> None:
         if number == 2:
