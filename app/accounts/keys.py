@@ -23,6 +23,7 @@ from app.accounts.key_terms import LIMIT_NAMES, Terms, read_name
 from app.accounts.vendor_keys import KEY_ID_FORM, VendorKeys
 from app.core.clock import Clock, local_day
 from app.core.errors import AuthenticationFailed
+from app.core.secret import Guarded
 
 KEY_PREFIX = "sk-tw-"
 _KEY_BYTES = 32
@@ -51,7 +52,7 @@ class KeyDigest:
 
 
 @dataclass(frozen=True, slots=True)
-class MintedKey:
+class MintedKey(Guarded):
     """A new key. `key` is the secret itself: show it once, keep it nowhere."""
 
     key: str = field(repr=False)

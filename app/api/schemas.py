@@ -21,50 +21,57 @@ Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
 TokenCount: TypeAlias = Annotated[int, Meta(ge=1, le=_INT_32)]
 
 
-class ImageUrl(Struct):
+class Wire(Struct):
+    """What a caller wrote; it shows none of it."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(…)"
+
+
+class ImageUrl(Wire):
     url: str
     detail: Detail | None = None
 
 
-class TextPart(Struct, tag="text", tag_field="type"):
+class TextPart(Wire, tag="text", tag_field="type"):
     text: str
 
 
-class ImagePart(Struct, tag="image_url", tag_field="type"):
+class ImagePart(Wire, tag="image_url", tag_field="type"):
     image_url: ImageUrl | str
 
 
-class RefusalPart(Struct, tag="refusal", tag_field="type"):
+class RefusalPart(Wire, tag="refusal", tag_field="type"):
     refusal: str
 
 
-class AudioPart(Struct, tag="input_audio", tag_field="type"):
+class AudioPart(Wire, tag="input_audio", tag_field="type"):
     input_audio: dict[str, Any]
 
 
-class FilePart(Struct, tag="file", tag_field="type"):
+class FilePart(Wire, tag="file", tag_field="type"):
     file: dict[str, Any]
 
 
-class VideoPart(Struct, tag="video_url", tag_field="type"):
+class VideoPart(Wire, tag="video_url", tag_field="type"):
     video_url: dict[str, Any] | str
 
 
 Part: TypeAlias = TextPart | ImagePart | RefusalPart | AudioPart | FilePart | VideoPart
 
 
-class CalledFunction(Struct):
+class CalledFunction(Wire):
     name: str
     arguments: str
 
 
-class ToolCall(Struct):
+class ToolCall(Wire):
     id: str
     function: CalledFunction
     type: str = "function"
 
 
-class Message(Struct):
+class Message(Wire):
     role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | Annotated[list[Part], Meta(max_length=MAX_PARTS)] | None = None
     name: str | None = None
@@ -74,38 +81,38 @@ class Message(Struct):
     refusal: str | None = None
 
 
-class StreamOptions(Struct):
+class StreamOptions(Wire):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class Function(Struct):
+class Function(Wire):
     name: Annotated[str, Meta(min_length=1, max_length=128)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class Tool(Struct):
+class Tool(Wire):
     type: str
     function: Function | None = None
 
 
-class FunctionName(Struct):
+class FunctionName(Wire):
     name: str
 
 
-class NamedToolChoice(Struct):
+class NamedToolChoice(Wire):
     type: str
     function: FunctionName | None = None
 
 
-class ResponseFormat(Struct):
+class ResponseFormat(Wire):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
 
 
-class ChatBody(Struct):
+class ChatBody(Wire):
     model: Annotated[str, Meta(min_length=1)]
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None

@@ -22,6 +22,7 @@ from app.backends.baidu_errors import JSON_FAULTS, BaiduErrors
 from app.backends.base import BackendOptions, Finding
 from app.backends.base_url import checked_base_url
 from app.backends.signing import bce_authorization, bce_timestamp
+from app.core.secret import Guarded
 from app.core.types import AccessToken, Context, HttpCall, TokenFlow
 
 BASE_URL = "https://aip.baidubce.com"
@@ -67,12 +68,6 @@ class BaiduOptions(BackendOptions):
         """Whether calls are signed; else they carry a token."""
         return bool(_text(self.access_key_id))
 
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What must stand in no log."""
-        all_four = (self.api_key, self.secret_key, self.access_key_id, self.secret_access_key)
-        return tuple(filter(None, map(_text, all_four)))
-
     def address(self, path: str) -> str:
         """The URL of a path, which is percent-encoded already."""
         return self.base_url.rstrip("/") + path
@@ -96,7 +91,7 @@ _refusals = msgspec.json.Decoder(_Refusal)
 
 
 @dataclass(frozen=True, slots=True)
-class BaiduTokenFlow(TokenFlow):
+class BaiduTokenFlow(TokenFlow, Guarded):
     """An application's access token."""
 
     backend: str

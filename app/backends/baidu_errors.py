@@ -22,6 +22,7 @@ from app.core.errors import (
     BackendUnavailable,
     BackendUsedUp,
 )
+from app.core.secret import Censor
 
 JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
@@ -258,7 +259,7 @@ class BaiduErrors:
 
     def __init__(self, backend: str, secrets: tuple[str, ...]) -> None:
         self._backend = backend
-        self._secrets = secrets
+        self._censored = Censor(secrets)
 
     def of_code(self, code: str, said: str) -> BackendError:
         """The error of a code, by whichever table has it.
@@ -291,7 +292,7 @@ class BaiduErrors:
             return found
         if code := _known_code(headers):
             return self.of_code(code, headers.get("x-bce-error-message", ""))
-        detail = f"HTTP {status}: {body[:_DETAIL_CHARS].decode('utf-8', 'replace')}"
+        detail = f"HTTP {status}: {body.decode('utf-8', 'replace')}"
         for statuses, error, english, chinese in _BY_STATUS:
             if status in statuses:
                 return error(english, chinese=chinese, backend=self._backend, detail=self._logged(detail))
@@ -310,9 +311,7 @@ class BaiduErrors:
         return BackendProtocolError(english, chinese=chinese, backend=self._backend, detail=detail, retryable=True)
 
     def _logged(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text[:_DETAIL_CHARS]
+        return self._censored(text)[:_DETAIL_CHARS]
 
 
 def _said(value: Mapping[str, Any], key: str) -> str:

@@ -45,7 +45,7 @@ class CcaiOptions(BackendOptions):
         template_ids: templates of the application; they replace the question.
     """
 
-    access_key_id: str
+    access_key_id: SecretStr
     access_key_secret: SecretStr
     security_token: SecretStr | None = None
     workspace_id: str
@@ -88,8 +88,7 @@ class CcaiTranslator(Translator):
         self.backend_request_id: str | None = None
         self.notices: list[str] = []
         self._options = options
-        secrets = [options.access_key_secret, *([options.security_token] if options.security_token else [])]
-        self._errors = ErrorReader(backend, tuple(secret.get_secret_value() for secret in secrets))
+        self._errors = ErrorReader(backend, options.secrets)
         self._answer = AnswerDecoder(self._errors, streamed=True)
 
     @override
@@ -119,7 +118,7 @@ class CcaiTranslator(Translator):
             "x-acs-content-sha256": hashlib.sha256(body).hexdigest(),
         }
         if options.security_token is not None:
-            headers["x-acs-accesskey-id"] = options.access_key_id
+            headers["x-acs-accesskey-id"] = options.access_key_id.get_secret_value()
             headers["x-acs-security-token"] = options.security_token.get_secret_value()
         authorization = acs3_authorization(
             method="POST",
@@ -127,7 +126,7 @@ class CcaiTranslator(Translator):
             query={},
             headers=headers,
             body=body,
-            access_key_id=options.access_key_id,
+            access_key_id=options.access_key_id.get_secret_value(),
             access_key_secret=options.access_key_secret.get_secret_value(),
         )
         return {**headers, "authorization": authorization}
@@ -184,12 +183,14 @@ def _capabilities(options: CcaiOptions, model: str) -> Capabilities:
 
 
 def _inspect(options: CcaiOptions, model: str) -> Iterator[Finding]:
+    key_id = options.access_key_id.get_secret_value()
+    values = {"access_key_id": key_id, "workspace_id": options.workspace_id, "app_id": options.app_id}
     faults = [
         Finding("credentials", False, english, chinese)
         for name, shape, english, chinese in _SHAPES
-        if not shape.fullmatch(getattr(options, name))
+        if not shape.fullmatch(values[name])
     ]
-    temporary = options.access_key_id.startswith("STS.")
+    temporary = key_id.startswith("STS.")
     if temporary and options.security_token is None:
         english = "access_key_id is a temporary one (STS): set security_token as well"
         faults.append(

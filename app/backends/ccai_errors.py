@@ -10,7 +10,7 @@ The code decides, not the status: throttling comes with 400, a missing parameter
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -26,6 +26,7 @@ from app.core.errors import (
     BackendRefused,
     BackendUnavailable,
 )
+from app.core.secret import Censor
 
 _CODES = ("errorCode", "Code", "code")
 _MESSAGES = ("errorInfo", "errorMessage", "Message", "message")
@@ -141,7 +142,7 @@ class ErrorReader:
     """
 
     backend: str
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = field(default=(), repr=False)
 
     def of_response(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
         """Reads an answer whose status is not 200; `headers` have lower-case names."""
@@ -180,9 +181,7 @@ class ErrorReader:
         return f"HTTP {status}: {said}{request}"
 
     def _without_secrets(self, text: str) -> str:
-        for secret in self.secrets:
-            text = text.replace(secret, "***")
-        return text
+        return Censor(self.secrets)(text)
 
 
 def _platform_wait_s(headers: Mapping[str, str]) -> float | None:

@@ -23,6 +23,9 @@ from app.core.errors import BackendError
 from app.core.events import Event
 from app.core.types import ChatRequest, Context, Frame, HttpCall
 
+_KEY_MIN_CHARS = 12
+"""Values of headers that are shorter are words, not keys."""
+
 
 class ChatOptions(ProviderFlags):
     """What every section of an OpenAI-like backend says.
@@ -34,6 +37,12 @@ class ChatOptions(ProviderFlags):
 
     base_url: str
     api_key: SecretStr | None = None
+
+    @property
+    @override
+    def secrets(self) -> tuple[str, ...]:
+        keys = (value for value in self.headers.values() if len(value) >= _KEY_MIN_CHARS)
+        return (*super().secrets, *keys)
 
 
 class OpenAIOptions(ChatOptions):
@@ -83,7 +92,7 @@ class ChatTranslator(Translator):
         self._model = model
         self._hidden_flags = hidden_flags
         self._key = options.api_key.get_secret_value() if options.api_key is not None else ""
-        self._errors = ErrorReader(backend, codes, self._key)
+        self._errors = ErrorReader(backend, codes, options.secrets)
         self._decoder = self._decoder_for("")
 
     @override

@@ -23,6 +23,7 @@ import msgspec
 from app.backends.error_table import ErrorRow
 from app.backends.openai_codes import COARSE, MESSAGES, Verdict, by_code, by_status
 from app.core.errors import BackendError, BackendProtocolError, BackendUnavailable
+from app.core.secret import Censor
 
 _DETAIL_CHARS = 500
 _JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -74,18 +75,18 @@ class ErrorReader:
     Args:
         backend: its name in the catalogue.
         codes: its own code table.
-        secret: our key, which vendors like to repeat; it is struck from what goes to the logs.
+        secrets: our keys, which vendors like to repeat; they are struck from what goes to the logs.
     """
 
-    def __init__(self, backend: str, codes: Mapping[str, Verdict | ErrorRow], secret: str = "") -> None:
+    def __init__(self, backend: str, codes: Mapping[str, Verdict | ErrorRow], secrets: tuple[str, ...] = ()) -> None:
         self._backend = backend
         self._codes = codes
-        self._secret = secret
+        self._censored = Censor(secrets)
 
     def of_response(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
         """Reads an answer whose status is not 200."""
         value = _json_of(body)
-        complaint = find_complaint(value) or Complaint(message=body[:_DETAIL_CHARS].decode("utf-8", "replace"))
+        complaint = find_complaint(value) or Complaint(message=self._censored(body.decode("utf-8", "replace")))
         return self.of_complaint(complaint, status=status, retry_after_s=retry_after_s(headers))
 
     def of_complaint(
@@ -111,8 +112,7 @@ class ErrorReader:
     def _error(
         self, verdict: Verdict | ErrorRow, code: str | None, detail: str, retry_after_s: float | None = None
     ) -> BackendError:
-        if self._secret:
-            detail = detail.replace(self._secret, "***")
+        detail = self._censored(detail)
         row = verdict if isinstance(verdict, ErrorRow) else ErrorRow(code or "", verdict, *MESSAGES[verdict])
         error = row.raised(backend=self._backend, detail=detail, retry_after_s=retry_after_s)
         error.backend_code = code
@@ -122,7 +122,11 @@ class ErrorReader:
         """What came is cut short, empty, HTML or broken JSON: another route may do better."""
         english, chinese = MESSAGES[BackendProtocolError]
         return BackendProtocolError(
-            english, chinese=chinese, backend=self._backend, detail=detail[:_DETAIL_CHARS], retryable=True
+            english,
+            chinese=chinese,
+            backend=self._backend,
+            detail=self._censored(detail)[:_DETAIL_CHARS],
+            retryable=True,
         )
 
     def unavailable(self, code: str) -> BackendError:

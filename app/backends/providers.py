@@ -79,7 +79,7 @@ class ProviderFlags(BackendOptions):
     reasoning: bool = True
     extra: frozenset[str] = frozenset()
     image_extra: frozenset[str] = frozenset()
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
 
     @field_validator("image_rules", mode="before")
     @classmethod

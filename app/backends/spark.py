@@ -93,7 +93,7 @@ class SparkTranslator(Translator):
         self.notices: list[str] = []
         self._options = options
         self._model = model_of(model)
-        self._errors = ErrorReader(backend, (options.api_secret.get_secret_value(), options.api_key.get_secret_value()))
+        self._errors = ErrorReader(backend, options.secrets)
         self._answer = AnswerDecoder(self._errors, call_id_prefix="call_")
 
     @override

@@ -8,7 +8,7 @@ look.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -25,6 +25,7 @@ from app.core.errors import (
     BackendTimeout,
     BackendUnavailable,
 )
+from app.core.secret import Censor
 
 _SAID_CHARS = 300
 _JSON_FAULTS = (msgspec.MsgspecError, UnicodeError, RecursionError)
@@ -50,7 +51,7 @@ class ErrorReader:
     """
 
     backend: str
-    secrets: tuple[str, ...]
+    secrets: tuple[str, ...] = field(repr=False)
 
     def of_code(self, code: str, message: Any, sid: str | None) -> BackendError:
         """The error of a frame.
@@ -81,10 +82,7 @@ class ErrorReader:
         )
 
     def _said(self, text: str) -> str:
-        for secret in self.secrets:
-            if secret:
-                text = text.replace(secret, "***")
-        return text[:_SAID_CHARS] or "nothing was said"
+        return Censor(self.secrets)(text)[:_SAID_CHARS] or "nothing was said"
 
 
 def _hint(status: int, headers: Mapping[str, str], said: str) -> str:

@@ -46,11 +46,16 @@ async def in_process_asker(
     configure_logging(level="error", form=settings.log_format)  # faults that an answer survived are not for a terminal
 
     def watched(transport: Transport) -> Transport:
-        return transport if show_raw is None else ShowingTransport(transport, show_raw, note)
+        if show_raw is None:
+            return transport
+        return ShowingTransport(transport, show_raw, note, secrets_of=lambda backend: secrets.get(backend, ()))
 
     def narrowed(catalog: Catalog) -> Catalog:
+        known = ((name, backend.options) for name, backend in catalog.backends.items())
+        secrets.update({name: options.secrets for name, options in known if options is not None})
         return only_asked(catalog, question)
 
+    secrets: dict[str, tuple[str, ...]] = {}
     try:
         async with open_services(settings, Clock(), catalog_view=narrowed, transport_view=watched) as services:
             yield InProcessAsker(services)

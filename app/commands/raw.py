@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import assert_never
 from urllib.parse import urlsplit
 
 from typing_extensions import override
 
+from app.core.secret import Censor
 from app.core.types import Call, Frame, HttpCall, LocalCall, WsCall
+from app.gateway.discretion import proofs_in
+from app.observe.logs import redact
 from app.transports.base import Reply, Transport
 
 ShowLine = Callable[[str], None]
@@ -19,22 +22,29 @@ class ShowingTransport(Transport):
     """Another transport, watched.
 
     Args:
-        show: gets each frame, as a line that holds nothing but what came.
+        show: gets each frame, as a line that holds nothing but what came; without our credentials, if they did.
         show_call: gets each call, as a line.
+        secrets_of: the credentials for a backend.
     """
 
-    def __init__(self, inner: Transport, show: ShowLine, show_call: ShowLine) -> None:
+    def __init__(
+        self, inner: Transport, show: ShowLine, show_call: ShowLine, *, secrets_of: Callable[[str], Iterable[str]]
+    ) -> None:
         self.queues = inner.queues
         self._inner = inner
         self._show = show
         self._show_call = show_call
+        self._secrets_of = secrets_of
 
     @override
     @asynccontextmanager
     async def open(self, call: Call, *, backend: str, connect_s: float) -> AsyncIterator[Reply]:
         self._show_call(summary(call))
+        proofs = () if isinstance(call, LocalCall) else proofs_in(call.url, call.headers)
+        secrets = [*self._secrets_of(backend), *proofs]
         async with self._inner.open(call, backend=backend, connect_s=connect_s) as reply:
-            yield _ShowingReply(reply, self._show)
+            censor = Censor([*secrets, *reply.secrets])
+            yield _ShowingReply(reply, lambda line: self._show(redact(censor(line))))
 
     @override
     async def aclose(self) -> None:
@@ -45,6 +55,7 @@ class _ShowingReply(Reply):
     def __init__(self, inner: Reply, show: ShowLine) -> None:
         self.status = inner.status
         self.headers: Mapping[str, str] = inner.headers
+        self.secrets = inner.secrets
         self._inner = inner
         self._show = show
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self, SupportsIndex
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -220,6 +220,9 @@ class Settings(BaseSettings):
         "console", description="console for people, json for machines."
     )
     cors_origins: Names = Field(("*",), description="Origins browsers may call from, separated by commas; * for all.")
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("Settings holds secrets and cannot be pickled")
 
     @property
     def database_address(self) -> str | None:

@@ -1,7 +1,8 @@
 """Requests, pictures and calls: the nouns a request is made of on its way through the gateway.
 
-All are frozen and hold plain data. A picture is a source (`ImageSource`: what the caller wrote, nothing fetched) until
-`media` fitted it to a route; then it is an `Image`. Translators see only fitted pictures.
+All are frozen and hold plain data; none shows in its `repr` what callers said, or what proves who asks. A picture is a
+source (`ImageSource`: what the caller wrote, nothing fetched) until `media` fitted it to a route; then it is an
+`Image`. Translators see only fitted pictures.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias
+
+from app.core.secret import Guarded
 
 Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 Detail: TypeAlias = Literal["auto", "low", "high"]
@@ -47,7 +50,7 @@ class Image:
     width_px: int
     height_px: int
     sha256: str
-    url: str | None = None
+    url: str | None = field(default=None, repr=False)
     source_width_px: int = 0
     source_height_px: int = 0
 
@@ -73,7 +76,7 @@ class ImageRules:
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    text: str
+    text: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,7 @@ class ToolCall:
 
     id: str
     name: str
-    arguments: str
+    arguments: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,7 @@ class ChatRequest:
     max_output_tokens: int | None = None
     temperature: float | None = None
     top_p: float | None = None
-    stop: tuple[str, ...] = ()
+    stop: tuple[str, ...] = field(default=(), repr=False)
     seed: int | None = None
     n: int = 1
     presence_penalty: float | None = None
@@ -147,12 +150,12 @@ class ChatRequest:
     logit_bias: Mapping[str, float] | None = None
     logprobs: bool = False
     top_logprobs: int | None = None
-    user: str | None = None
-    tools: tuple[Mapping[str, Any], ...] = ()
+    user: str | None = field(default=None, repr=False)
+    tools: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
     tool_choice: str | Mapping[str, Any] | None = None
     parallel_tool_calls: bool | None = None
-    response_format: Mapping[str, Any] | None = None
-    extra: Mapping[str, Any] = field(default_factory=dict)
+    response_format: Mapping[str, Any] | None = field(default=None, repr=False)
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def demands_tool(self) -> bool:
@@ -183,7 +186,7 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True)
-class HttpCall:
+class HttpCall(Guarded):
     """One HTTP exchange. `framing` is what we asked for; what came back is told by its content type.
 
     Args:
@@ -203,7 +206,7 @@ class HttpCall:
 
 
 @dataclass(frozen=True, slots=True)
-class AccessToken:
+class AccessToken(Guarded):
     """A token that a vendor gave out.
 
     Args:
@@ -244,7 +247,7 @@ class TokenFlow(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class WsCall:
+class WsCall(Guarded):
     """One WebSocket exchange: the handshake at `url`, then all `messages` as text, then frames until the end."""
 
     url: str = field(repr=False)
@@ -258,7 +261,7 @@ class LocalCall:
 
     engine: str
     images: tuple[Image, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 Call: TypeAlias = HttpCall | WsCall | LocalCall
@@ -273,5 +276,5 @@ class Frame:
         event: the SSE `event:` field, else empty.
     """
 
-    data: bytes
+    data: bytes = field(repr=False)
     event: str = ""

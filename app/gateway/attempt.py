@@ -4,6 +4,7 @@ there is no turning back."""
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ from app.core.errors import (
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
+from app.gateway.discretion import Discretion
 from app.gateway.estimates import Prompt, within_context
 from app.gateway.fitting import Fitting
 from app.gateway.history import trimmed
@@ -120,6 +122,7 @@ class Attempts:
         self._clocks = clocks
         self._deadline_s = asyncio.get_running_loop().time() + clocks.deadline_s
         self.notices: list[str] = []
+        self._discretion = Discretion(routes[0])
 
     async def batches(self) -> AsyncGenerator[Sequence[Event], None]:
         """The answer's events, in batches: what one read of the wire held. The last batch ends with the terminal.
@@ -156,6 +159,7 @@ class Attempts:
             wait_jitter=WAIT_JITTER_S,
         ):
             with trial:
+                self._discretion = Discretion(way.route)
                 batches = await life.enter_async_context(aclosing(self._attempt(way.number, way.route)))
                 try:
                     return await anext(batches), batches
@@ -177,6 +181,7 @@ class Attempts:
 
     def _note(self, fault: GatewayError) -> None:
         """The running attempt ended in this."""
+        self._discretion.apply(fault)
         self._log_fault(fault, self._way.number, self._way.route)
         self._meter.attempt_failed(fault)
 
@@ -197,7 +202,8 @@ class Attempts:
             case RecordsUnavailable():
                 pass  # said once an outage, by those who write
             case InternalError():
-                _log.error("gateway fault", **what, exc_info=fault)
+                trace = "".join(traceback.format_exception(fault))
+                _log.error("gateway fault", **what, exception=self._discretion.told(trace))
             case _:
                 pass  # the caller's to fix, and the caller is told
 
@@ -207,7 +213,9 @@ class Attempts:
             request, notices = await self._suited(route)
             async with self._passage(route, self._model, tokens=partial(self._most_tokens, route, request)) as passage:
                 await self._turn(passage, route, request)
+                self._discretion.asked(request)
                 call = self._call(translator, request, number)
+                self._discretion.sent(call)
                 del request
                 self.notices[:] = [*notices, *translator.notices]
                 clocks = self._clocks.at(route.backend.pace)

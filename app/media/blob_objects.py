@@ -24,6 +24,7 @@ from typing_extensions import override
 
 from app.core.clock import Clock
 from app.core.errors import BackendError, BackendMisconfigured, BackendUnavailable
+from app.core.secret import Censor, Guarded
 from app.core.types import Image
 from app.media.blobs import EXTENSIONS, Hosting, require_host
 
@@ -41,7 +42,7 @@ _REFUSED = (PermissionDeniedError, UnauthenticatedError, FileNotFoundError)
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Guarded):
     """Where copies lie.
 
     Args:
@@ -54,7 +55,7 @@ class Bucket:
     prefix: str
     endpoint: str | None
     region: str
-    access_key_id: str
+    access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
     virtual_host: bool = False
 
@@ -155,9 +156,8 @@ class ObjectHosting(Hosting):
     def _without_keys(self, text: str) -> str:
         """What the store said, without the library's dump of itself."""
         said = text.partition("Debug source")[0].strip()
-        for key in (self._bucket.secret_access_key, self._bucket.access_key_id):
-            said = said.replace(key, "[redacted]")
-        return said[:_SHOWN_CHARS]
+        keys = Censor((self._bucket.secret_access_key, self._bucket.access_key_id))
+        return keys(said)[:_SHOWN_CHARS]
 
 
 def _store(bucket: Bucket, timeout_s: float) -> S3Store:

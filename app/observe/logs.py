@@ -34,7 +34,7 @@ _SECRET_FIELDS = frozenset(
 _HINTS = (
     *("sk-", "bearer", "authorization", "api_key", "api-key", "api_secret", "access_token"),
     *("client_secret", "secret_key", "bce-auth-", ".2592000."),
-    *("/blobs/", "x-amz-signature"),
+    *("/blobs/", "x-amz-"),
 )
 _PATTERNS = (
     # ours, and those of vendors who write keys as OpenAI does
@@ -51,7 +51,7 @@ _PATTERNS = (
     ),
     # a published picture, open to whoever has its address, which is served with doubled slashes as well
     re.compile(r"(/blobs/+)[\w-]{8,}"),
-    re.compile(r"(?i)(x-amz-signature=)\w+"),
+    re.compile(r"(?i)(x-amz-(?:signature|credential|security-token)=)[\w%/.-]+"),
 )
 
 
@@ -88,6 +88,7 @@ def configure_logging(*, level: str, form: LogForm, stream: TextIO | None = None
     access.handlers, access.propagate = [], False
     for name in _CHATTY:
         logging.getLogger(name).setLevel(number if number < logging.INFO else max(number, logging.WARNING))
+    logging.getLogger("websockets").setLevel(max(number, logging.WARNING))  # else it tells the frames it carries
 
 
 def redact(line: str) -> str:

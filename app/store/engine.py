@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DatabaseError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.core.secret import Censor
 from app.store.errors import StoreUnusable
 from app.store.schema import prepare
 
@@ -48,7 +49,7 @@ class Place:
         file: of SQLite; `None` on a server.
     """
 
-    url: URL
+    url: URL = field(repr=False)
     file: Path | None = None
 
     @classmethod
@@ -72,10 +73,20 @@ class Place:
     def of_file(cls, file: Path) -> Place:
         return cls(URL.create("sqlite", database=str(file)), file)
 
+    @property
+    def censor(self) -> Censor:
+        """Strikes from a driver's words what stands in the address: it repeats options that it does not know."""
+        options = (word for name, value in self.url.query.items() for word in (name, *_words(value)))
+        return Censor([self.url.password or "", *options])
+
     def __str__(self) -> str:
         """As it may be shown: nothing of an address that could be a password."""
         shown = self.url.set(username=None, password=None, query={})
         return str(self.file) if self.file is not None else shown.render_as_string()
+
+
+def _words(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else value
 
 
 def engine_of(place: Place, role: _Role) -> Engine:
@@ -152,7 +163,7 @@ def prepare_place(place: Place, engine: Engine, *, tries: int = _WAL_TRIES) -> s
     except OSError as error:
         raise StoreUnusable.at(place.file or Path(), error) from error
     except (sqlite3.DatabaseError, DatabaseError) as error:
-        words = str(getattr(error, "orig", error)).strip().splitlines()[0]
+        words = place.censor(str(getattr(error, "orig", error)).strip().splitlines()[0])
         raise StoreUnusable(f"{place} cannot be used: {words}.") from error
 
 

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+
+from app.core.secret import Censor
 
 PATIENCE_S = 0.25
 _SENT_AT_ONCE = 200
@@ -156,7 +159,7 @@ class RedisLine:
 
     def _complain(self, error: Exception) -> None:
         if not self._complained:  # said once an outage
-            detail = str(error) or "no answer in time"
+            detail = Censor(_credentials(self._url))(str(error)) or "no answer in time"
             _log.warning("redis is away; this process keeps its share of the limits by itself", detail=detail)
         self._complained = True
 
@@ -165,6 +168,11 @@ class RedisLine:
         for question in questions:
             if question.answer is not None and not question.answer.done():
                 question.answer.set_exception(LineDown())
+
+
+def _credentials(url: str) -> list[str]:
+    parts = urlsplit(url)
+    return [unquote(word) for word in (parts.username, parts.password) if word]
 
 
 async def _closed(redis: Redis) -> None:

@@ -14,8 +14,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
 
 from app.core.errors import BackendError, BackendTimeout
+from app.core.secret import Censor, Guarded
 from app.core.types import HttpCall, TokenFlow
 from app.transports.base import Reply
 
@@ -44,9 +46,13 @@ class Sending(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Guarded):
     value: str = field(repr=False)
     good_until_s: float
+
+
+def _query_values(url: str) -> list[str]:
+    return [value for _, value in parse_qsl(urlsplit(url).query)]
 
 
 class TokenKeeper:
@@ -85,6 +91,7 @@ class TokenKeeper:
                 await life.aclose()
                 token = await self._token(flow, backend=backend, connect_s=connect_s, refused=token)
                 reply = await self._sent(life, flow.with_token(call, token), backend, connect_s)
+            reply.secrets = (token,)
             del call  # megabytes of pictures, which a long answer must not keep
             yield reply
 
@@ -92,7 +99,8 @@ class TokenKeeper:
         try:
             return await life.enter_async_context(self._send(call, backend=backend, connect_s=connect_s))
         except BackendError as error:
-            error.detail = _QUERY.sub("?…", error.detail)  # libraries repeat addresses, and these hold tokens and keys
+            # libraries repeat addresses, and these hold tokens and keys; and what came, which may repeat them
+            error.detail = Censor(_query_values(call.url))(_QUERY.sub("?…", error.detail))
             raise error from None
 
     async def _token(self, flow: TokenFlow, *, backend: str, connect_s: float, refused: str = "") -> str:

@@ -17,6 +17,8 @@ class Reply(Protocol):
 
     status: int
     headers: Mapping[str, str]
+    secrets: Sequence[str] = ()
+    """What let us in and the call did not hold, as a vendor's token; answers may repeat it."""
 
     async def body(self) -> bytes:
         """What came with a refusal, cut at a bound; for `Translator.refused`."""

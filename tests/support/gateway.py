@@ -42,10 +42,14 @@ class RunningGateway:
     def base_url(self) -> str:
         return f"{self.root_url}/v1"
 
-    def wait_for_line(self, pattern: str, *, timeout_s: float = 15) -> str:
-        """The first line written that matches, waiting for it if need be."""
+    def wait_for_line(self, pattern: str, *, after: int = 0, timeout_s: float = 15) -> str:
+        """The first line written that matches, waiting for it if need be.
+
+        Args:
+            after: so many lines are passed over.
+        """
         deadline = time.monotonic() + timeout_s
-        seen = 0
+        seen = after
         while time.monotonic() < deadline:
             while seen < len(self.output):
                 line = self.output[seen]
