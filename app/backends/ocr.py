@@ -145,14 +145,18 @@ class OcrTranslator(Translator):
     def receive(self, frame: Frame) -> Iterator[Event]:
         try:
             record = _decoder.decode(frame.data)
-        except msgspec.DecodeError as error:
-            raise BackendProtocolError(
-                "The OCR engine answered something that cannot be read.", backend=self._backend, detail=str(error)
-            ) from error
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise self._unreadable(str(error)) from error
+        if not 0 <= record.image < len(self._images):
+            raise self._unreadable("it speaks of a picture that it was not given")
         if record.done:
             yield from self._picture_done(record)
         else:
             yield from self._piece(record)
+
+    def _unreadable(self, detail: str) -> BackendProtocolError:
+        words = "The OCR engine answered something that cannot be read."
+        return BackendProtocolError(words, backend=self._backend, detail=detail)
 
     def _piece(self, record: Record) -> Iterator[Event]:
         if self._wants_regions:
