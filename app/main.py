@@ -20,7 +20,7 @@ from app.api.blobs import blob_routes
 from app.api.chat import ChatEndpoint
 from app.api.deps import CallerOf
 from app.api.middleware import Edge
-from app.api.openapi import describe_chat
+from app.api.openapi import describe
 from app.api.vendor import chatocr
 from app.api.vendor.baidu_auth import BaiduAuth
 from app.config.settings import Settings, load_settings
@@ -78,7 +78,7 @@ def create_app(
     )
     app.edge_clock, app.edge_origins, app.edge_draining = ticking, chosen.cors_origins, ending
     errors.install(app)
-    describe_chat(app)
+    describe(app)
     return app
 
 

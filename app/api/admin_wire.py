@@ -17,6 +17,22 @@ from app.accounts.exports import iso_time, row_record
 from app.accounts.interfaces import HeldKey, LedgerRow
 
 _YUAN = 'In yuan, as "10.00"; null: no bound.'
+# told on the API page; checked by `accounts.key_terms`, whose words say more
+_AMOUNT: dict[str, Any] = {"pattern": r"^[0-9]{1,8}(\.[0-9]{1,6})?$"}
+_CREDITED: dict[str, Any] = {"pattern": r"^-?[1-9][0-9]{0,7}(\.[0-9]{1,6})?$"}
+_PRINTABLE: dict[str, Any] = {"pattern": r"^[!-~]([ -~]{0,98}[!-~])?$"}
+_SPAN: dict[str, Any] = {"pattern": r"^[1-9][0-9]{0,2}[dwh]$"}
+_LIMIT: dict[str, Any] = {"minimum": 1, "maximum": 1_000_000_000}
+
+
+def _either(form: dict[str, Any], of: str = "string") -> Any:
+    """Schema of a value of this form, or null."""
+    return {"anyOf": [{"type": of, **form}, {"type": "null"}]}
+
+
+def _several(form: dict[str, Any]) -> Any:
+    """Schema of a list of values of this form, or null."""
+    return {"anyOf": [{"type": "array", "items": {"type": "string", **form}, "maxItems": 200}, {"type": "null"}]}
 
 
 class _Body(BaseModel):
@@ -26,25 +42,41 @@ class _Body(BaseModel):
 class ModelLimits(_Body):
     """Bounds of the requests to one model."""
 
-    rpm: StrictInt | None = None
-    tpm: StrictInt | None = None
-    concurrency: StrictInt | None = None
+    rpm: StrictInt | None = Field(None, json_schema_extra=_either(_LIMIT, "integer"))
+    tpm: StrictInt | None = Field(None, json_schema_extra=_either(_LIMIT, "integer"))
+    concurrency: StrictInt | None = Field(None, json_schema_extra=_either(_LIMIT, "integer"))
 
 
 class KeyChanges(_Body):
     """What may be changed of a key; what is left out stays, null lifts a bound."""
 
-    name: str = ""
-    owner: str | None = None
-    models: list[str] | None = Field(None, description="Ids it may ask; * may end one. null: all.")
-    tags: list[str] | None = None
-    expires: str | None = Field(None, description="Last day it works, as 2026-12-31, or a span as 30d; null: never.")
-    budget: str | None = Field(None, description=f"What it may spend ever. {_YUAN}")
-    day_budget: str | None = Field(None, description=f"In a calendar day. {_YUAN}")
-    month_budget: str | None = Field(None, description=f"In a calendar month. {_YUAN}")
-    rpm: StrictInt | None = Field(None, description="Requests in any sixty seconds.")
-    tpm: StrictInt | None = Field(None, description="Tokens in any sixty seconds, input and output together.")
-    concurrency: StrictInt | None = Field(None, description="Requests at the same time.")
+    name: str = Field("", json_schema_extra=_PRINTABLE)
+    owner: str | None = Field(None, json_schema_extra=_either(_PRINTABLE))
+    models: list[str] | None = Field(
+        None, description="Ids it may ask; * may end one. null: all.", json_schema_extra=_several(_PRINTABLE)
+    )
+    tags: list[str] | None = Field(None, json_schema_extra=_several(_PRINTABLE))
+    expires: str | None = Field(
+        None,
+        description="Last day it works, as 2026-12-31, or a span as 30d; null: never.",
+        json_schema_extra=_either(_SPAN),
+    )
+    budget: str | None = Field(None, description=f"What it may spend ever. {_YUAN}", json_schema_extra=_either(_AMOUNT))
+    day_budget: str | None = Field(None, description=f"In a calendar day. {_YUAN}", json_schema_extra=_either(_AMOUNT))
+    month_budget: str | None = Field(
+        None, description=f"In a calendar month. {_YUAN}", json_schema_extra=_either(_AMOUNT)
+    )
+    rpm: StrictInt | None = Field(
+        None, description="Requests in any sixty seconds.", json_schema_extra=_either(_LIMIT, "integer")
+    )
+    tpm: StrictInt | None = Field(
+        None,
+        description="Tokens in any sixty seconds, input and output together.",
+        json_schema_extra=_either(_LIMIT, "integer"),
+    )
+    concurrency: StrictInt | None = Field(
+        None, description="Requests at the same time.", json_schema_extra=_either(_LIMIT, "integer")
+    )
     model_limits: dict[str, ModelLimits] | None = Field(None, description="Limits per model, all of them anew.")
 
     def written(self) -> dict[str, Any]:
@@ -55,16 +87,20 @@ class KeyChanges(_Body):
 class NewKey(KeyChanges):
     """A key to be made."""
 
-    name: str
+    name: str = Field(json_schema_extra=_PRINTABLE)
     admin: bool = Field(False, description="May also administer the gateway.")
 
 
 class Credit(_Body):
     """An amount to credit."""
 
-    amount: str = Field(description='In yuan, as "10.00"; with a minus, to take back.')
-    note: str = Field("", description="What it is for, as the number of an invoice.")
-    id: str | None = Field(None, description="Of the top-up: the same one twice changes nothing.")
+    amount: str = Field(description='In yuan, as "10.00"; with a minus, to take back.', json_schema_extra=_CREDITED)
+    note: str = Field(
+        "", description="What it is for, as the number of an invoice.", json_schema_extra={"pattern": "^[ -~]{0,500}$"}
+    )
+    id: str | None = Field(
+        None, description="Of the top-up: the same one twice changes nothing.", json_schema_extra=_either(_PRINTABLE)
+    )
 
 
 def key_object(held: HeldKey, day: str) -> dict[str, Any]:
