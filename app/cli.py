@@ -169,6 +169,13 @@ _Concurrency = Annotated[str | None, typer.Option(metavar="N", help="Requests at
 _ModelRpm = Annotated[list[str] | None, typer.Option(metavar="ID=N", help="Requests a minute to one model.")]
 _ModelTpm = Annotated[list[str] | None, typer.Option(metavar="ID=N", help="Tokens a minute of one model.")]
 _Tags = Annotated[list[str] | None, typer.Option(metavar="WORD", help="For reports; repeat it for more.")]
+_LogContent = Annotated[
+    bool | None,
+    typer.Option(
+        "--log-content/--no-log-content",
+        help="Log what it asks and is answered, texts and descriptions of pictures; off unless asked for.",
+    ),
+]
 
 
 @keys.command("create")
@@ -189,6 +196,7 @@ def keys_create(
     model_rpm: _ModelRpm = None,
     model_tpm: _ModelTpm = None,
     tag: _Tags = None,
+    log_content: _LogContent = None,
 ) -> None:
     """Make a key and show it once."""
     from app.commands.keys import create
@@ -214,6 +222,7 @@ def keys_change(
     model_rpm: _ModelRpm = None,
     model_tpm: _ModelTpm = None,
     tag: _Tags = None,
+    log_content: _LogContent = None,
 ) -> None:
     """Change what is given of a key; 'none' lifts a bound, or empties a list."""
     from app.commands.keys import change

@@ -35,6 +35,7 @@ class KeyRecord:
         tags: free text, for reports.
         expires_at: Unix time in seconds from which on it opens nothing; `None`: never.
         limits: of all its requests together. model_limits: of those to one model, by the model's id.
+        log_content: whether what it asks, and what it is answered, may be logged.
     """
 
     id: str
@@ -50,6 +51,7 @@ class KeyRecord:
     expires_at: float | None = None
     limits: Limits = NO_LIMITS
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
+    log_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,7 @@ class Caller:
     """Who asks, once the key was checked.
 
     Args:
-        models, limits, model_limits: as of its `KeyRecord`.
+        models, limits, model_limits, log_content: as of its `KeyRecord`.
         budgeted: whether any bound is set on what it may spend.
         left_micros: what it could still set aside when it was looked up; `None`: it has no bound.
     """
@@ -78,6 +80,7 @@ class Caller:
     model_limits: Mapping[str, Limits] = field(default_factory=dict)
     budgeted: bool = False
     left_micros: int | None = None
+    log_content: bool = False
 
     def may_ask(self, *names: str) -> bool:
         """Whether its key is for a model.

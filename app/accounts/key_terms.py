@@ -57,8 +57,8 @@ def read_terms(written: Mapping[str, Any], *, now: float) -> Terms:
 
     Args:
         written: `name`, `owner`, `models`, `tags`, `expires`, `budget`, `day_budget`, `month_budget`, `rpm`, `tpm`,
-            `concurrency`, `model_limits`, as far as they are meant; `None` lifts a bound. Amounts are yuan, as
-            `"10.00"`.
+            `concurrency`, `model_limits`, `log_content`, as far as they are meant; `None` lifts a bound. Amounts are
+            yuan, as `"10.00"`.
         now: Unix time in seconds.
 
     Raises:
@@ -218,4 +218,5 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "models": _models,
     "tags": _tags,
     "model_limits": _model_limits,
+    "log_content": bool,
 }

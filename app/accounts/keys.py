@@ -212,6 +212,7 @@ def _caller(held: HeldKey, day: str) -> Caller:
         model_limits=record.model_limits,
         budgeted=balance.budget.bounded,
         left_micros=balance.left_micros(day),
+        log_content=record.log_content,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from pydantic import BaseModel, ConfigDict, Field, StrictInt
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt
 from starlette.responses import Response
 
 from app.accounts.balances import Balance, TopUp
@@ -78,6 +78,9 @@ class KeyChanges(_Body):
         None, description="Requests at the same time.", json_schema_extra=_either(_LIMIT, "integer")
     )
     model_limits: dict[str, ModelLimits] | None = Field(None, description="Limits per model, all of them anew.")
+    log_content: StrictBool | None = Field(
+        None, description="Whether what it asks, and what it is answered, is logged; null: false."
+    )
 
     def written(self) -> dict[str, Any]:
         """What was written, as `read_terms` takes it."""
@@ -114,6 +117,7 @@ def key_object(held: HeldKey, day: str) -> dict[str, Any]:
         "admin": record.admin,
         "models": record.models,
         "tags": record.tags,
+        "log_content": record.log_content,
         "created_at": iso_time(record.created_at),
         "expires_at": _time(record.expires_at),
         "revoked_at": _time(record.revoked_at),

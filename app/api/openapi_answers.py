@@ -76,6 +76,7 @@ _KEY = _object(
     admin=_YES,
     models=_list(_TEXT),
     tags=_list(_TEXT),
+    log_content=_YES,
     created_at=_TEXT,
     expires_at=_WORD,
     revoked_at=_WORD,

@@ -34,6 +34,8 @@ def written_terms(typed: Mapping[str, Any], standing: Mapping[str, Limits]) -> d
     for option, name in _LISTS.items():
         if typed.get(option):
             written[name] = None if typed[option] == [NOTHING] else typed[option]
+    if typed.get("log_content") is not None:
+        written["log_content"] = typed["log_content"]
     per_model = [(option, entry) for option in _PER_MODEL for entry in typed.get(option) or ()]
     if per_model:
         written["model_limits"] = _model_limits(per_model, standing)

@@ -78,6 +78,7 @@ def show_all(settings: Settings) -> None:
 
     columns = (
         "ID", "NAME", "OWNER", "ADMIN", ">BUDGET", ">SPENT", ">HELD", ">LEFT", "CREATED", "EXPIRES", "REVOKED",
+        "LOGGED",
     )  # fmt: skip
     print_table(columns, asyncio.run(read()))
 
@@ -95,6 +96,7 @@ def _cells(key: KeyRecord, balance: Balance, day: str) -> tuple[str, ...]:
         local_time(key.created_at),
         _time(key.expires_at),
         _time(key.revoked_at),
+        "yes" if key.log_content else "",
     )
 
 
@@ -130,6 +132,7 @@ def _terms_of(key: KeyRecord) -> Iterator[tuple[str, str]]:
     yield "created", local_time(key.created_at)
     yield "expires", _time(key.expires_at)
     yield "revoked", _time(key.revoked_at)
+    yield "log content", "yes: what it asks and is answered stands in the log" if key.log_content else ""
     yield "limits", _limit_words(key.limits)
     for model, limits in key.model_limits.items():
         yield f"limits of {model}", _limit_words(limits)

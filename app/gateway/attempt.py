@@ -29,6 +29,7 @@ from app.core.errors import (
 from app.core.events import Event, Failure, Finish
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
+from app.gateway.content_log import NOBODY, Witness
 from app.gateway.discretion import Discretion
 from app.gateway.estimates import Prompt, within_context
 from app.gateway.fitting import Fitting
@@ -92,6 +93,7 @@ class Attempts:
         passage: the way to a route's backend, where others may be before us.
         rules: how attempts are repeated. granted: asks for one more of them.
         transports: by the type of the call they carry.
+        witness: sees the pictures as they were fitted.
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Attempts:
         transports: Mapping[type[Call], Transport],
         clock: Clock,
         clocks: Clocks,
+        witness: Witness = NOBODY,
     ) -> None:
         self._model = model
         self._routes = routes
@@ -120,6 +123,7 @@ class Attempts:
         self._transports = transports
         self._clock = clock
         self._clocks = clocks
+        self._witness = witness
         self._deadline_s = asyncio.get_running_loop().time() + clocks.deadline_s
         self.notices: list[str] = []
         self._discretion = Discretion(routes[0])
@@ -211,6 +215,7 @@ class Attempts:
         with self._rules.health.trial(route) as trial:
             translator = route.translator()
             request, notices = await self._suited(route)
+            self._witness.fitted(request)
             async with self._passage(route, self._model, tokens=partial(self._most_tokens, route, request)) as passage:
                 await self._turn(passage, route, request)
                 self._discretion.asked(request)

@@ -20,6 +20,7 @@ from app.gateway.admission import Admission, Entry
 from app.gateway.attempt import Attempts, Clocks
 from app.gateway.books import Bookkeeping
 from app.gateway.compose import Composed
+from app.gateway.content_log import Witness, witness_of
 from app.gateway.draining import Draining, RunningAnswer
 from app.gateway.estimates import unfitted_tokens
 from app.gateway.fitting import Fitting
@@ -123,20 +124,25 @@ class Gateway:
             stream=request.stream,
         )
         notices: list[str] = []
+        witness = witness_of(caller, request, request_id)
         try:
             async with self._draining.answer() as running, self._admitted(caller, model, request) as entry, meter:
                 entry.used(0)  # until somebody is asked
                 with self._retries.budget.request() as granted:
-                    answering = self._answering(model, request, meter, caller, granted)
+                    answering = self._answering(
+                        model, request, caller, meter=meter, granted=granted, witness=witness
+                    )
                     notices = answering.notices
                     del request  # whoever answers lets go of its pictures once the answer has begun
-                    async with aclosing(_metered(answering, meter, entry, running)) as batches:
+                    heard = witness.listening(_metered(answering, meter, entry, running))
+                    async with aclosing(heard) as batches:
                         yield Exchange(batches, notices, meter, entry)
         except RequestError as error:
             meter.refused(error)
             raise
         finally:
             self._tell(meter, notices)
+            witness.tell("refused" if meter.booked is None else meter.booked.outcome)
 
     def _admitted(self, caller: Caller, model: Model, request: ChatRequest) -> Entry:
         """The request's place within its key's limits.
@@ -151,7 +157,14 @@ class Gateway:
         return entry
 
     def _answering(
-        self, model: Model, request: ChatRequest, meter: Meter, caller: Caller, granted: Callable[[], bool]
+        self,
+        model: Model,
+        request: ChatRequest,
+        caller: Caller,
+        *,
+        meter: Meter,
+        granted: Callable[[], bool],
+        witness: Witness,
     ) -> Attempts | Composed:
         asking = partial(
             Attempts,
@@ -162,6 +175,7 @@ class Gateway:
             fitting=self._fitting,
             transports=self._transports,
             clock=self._clock,
+            witness=witness,
         )
         if model.recipe is not None:
             return Composed(model.recipe, request, asking=asking, meter=meter, clock=self._clock, clocks=self._clocks)

@@ -6,7 +6,7 @@ from sqlalchemy import Connection, inspect
 
 from app.store.errors import StoreUnusable
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest step; a test holds it to the folder of steps."""
 
 _LOCK_ID = 7_881_026_190

@@ -18,6 +18,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    false,
     text,
 )
 
@@ -56,6 +57,7 @@ keys = Table(
     Column("tpm", Integer),
     Column("concurrency", Integer),
     Column("model_limits", String, nullable=False, server_default=text("'{}'")),  # JSON: id → rpm, tpm, concurrency
+    Column("log_content", Boolean, nullable=False, server_default=false()),
 )
 
 # What a key may spend, and has: one row per key, so that one statement can decide. `credit_micros` is all that was ever

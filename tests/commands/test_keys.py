@@ -239,3 +239,16 @@ def test_list_shows_where_keys_stand(tuwen: Tuwen) -> None:
     head, laptop = tuwen("keys", "list").stdout.splitlines()
     assert head.split() == ["ID", "NAME", "OWNER", "BUDGET", "SPENT", "LEFT", "CREATED", "EXPIRES"]
     assert laptop.split()[1:6] == ["laptop", "ops", "10.000000", "0.000000", "1.000000"]
+
+
+def test_logging_of_content_is_off_until_it_is_asked_for(tuwen: Tuwen, data_dir: Path) -> None:
+    plain = tuwen("keys", "create", "plain").stdout.strip()
+    assert not who(data_dir, plain).log_content
+    heard = tuwen("keys", "create", "heard", "--log-content").stdout.strip()
+    caller = who(data_dir, heard)
+    assert caller.log_content
+    assert "yes" in shown(tuwen, caller.key_id)["log content"]
+    assert "LOGGED" in tuwen("keys", "list").stdout
+    tuwen("keys", "change", caller.key_id, "--no-log-content")
+    assert not who(data_dir, heard).log_content
+    assert "log content" not in shown(tuwen, caller.key_id)

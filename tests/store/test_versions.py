@@ -196,6 +196,22 @@ async def test_file_brought_forward_is_opened_again(path: Path, version: int) ->
         await store.aclose()
 
 
+async def test_keys_of_version_3_are_not_logged(tmp_path: Path) -> None:
+    path = tmp_path / "tuwen.db"
+    key = KeyRecord("key_1", "laptop", "d1", admin=True, created_at=10.0, tags=("a",))
+    store = await SqlStore.open(path)
+    await store.add_key(replace(key, log_content=True))
+    await store.aclose()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            "ALTER TABLE keys DROP COLUMN log_content; UPDATE alembic_version SET version_num = '0003';"
+            "PRAGMA user_version = 3;"
+        )
+    store = await SqlStore.open(path)
+    assert await store.keys() == [key]
+    await store.aclose()
+
+
 async def test_step_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
     """Half of a step must not stay: the next start would fall over it."""
     with closing(sqlite3.connect(path)) as connection:
