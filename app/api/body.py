@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -124,36 +125,50 @@ def top_level_keys(data: bytes) -> set[str]:
     """The keys of the outermost object, after one look over the whole document.
 
     The decoder skips fields it does not know without a look; so what it would let pass there is refused here: invalid
-    UTF-8, depth, numbers of keys and values, and a top-level key written twice. Runs at the speed of `bytes.find`.
+    UTF-8, depth, numbers of keys and values, and a key written twice. Runs at the speed of `bytes.find`.
 
     Raises:
         InvalidRequest: the document breaks a bound. Malformed JSON may pass; the decoder refuses it.
     """
     if not data.isascii():
         _check_utf8(data)
-    names: list[bytes] = []
-    depth = strings = brackets = commas = keys = position = 0
+    opened: list[set[str]] = []  # the keys of each object that is open; of a list, none
+    outermost: set[str] = set()
+    strings = brackets = commas = keys = position = 0
     previous = slice(0)
     while True:
         quote = data.find(b'"', position)
         gap = data[position:quote] if quote >= 0 else data[position:]
-        is_key = gap.lstrip()[:1] == b":"
-        if is_key and depth == 1:
-            names.append(data[previous])
+        if gap.lstrip()[:1] == b":" and opened:
+            _note(opened[-1], data[previous], data)
         keys += gap.count(b":")
         commas += gap.count(b",")
         for bracket in _BRACKETS.finditer(gap):
-            depth += 1 if bracket[0] in b"[{" else -1
             brackets += 1
-            if depth > MAX_DEPTH or brackets > MAX_BRACKETS:
+            if bracket[0] in b"[{":
+                opened.append(set() if opened else outermost)
+            elif opened:
+                opened.pop()
+            if len(opened) > MAX_DEPTH or brackets > MAX_BRACKETS:
                 break
-        _check_bounds(depth, brackets, commas, keys, strings)
+        _check_bounds(len(opened), brackets, commas, keys, strings)
         if quote < 0:
             break
         position = _string_end(data, quote)
         strings += 1
         previous = slice(quote, position)  # cut only once it proves a key: it may be a picture
-    return _distinct(names)
+    return outermost
+
+
+def _note(keys: set[str], key: bytes, document: bytes) -> None:
+    """Adds a key to those of its object."""
+    try:
+        name: str = msgspec.json.decode(key, type=str)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise InvalidRequest("The request body is not valid JSON.") from error
+    if name in keys:
+        raise _given_twice(document, name)
+    keys.add(name)
 
 
 def _check_utf8(data: bytes) -> None:
@@ -181,14 +196,40 @@ def _string_end(data: bytes, quote: int) -> int:
     return match.end()
 
 
-def _distinct(names: list[bytes]) -> set[str]:
+class _Twice:
+    """Stands for an object in which a key is written twice."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+
+
+def _given_twice(document: bytes, key: str) -> InvalidRequest:
+    """What is told of a key that was written twice; with its path, if the document can be read."""
     try:
-        keys = [msgspec.json.decode(name, type=str) for name in names]
-    except msgspec.DecodeError as error:
-        raise InvalidRequest("The request body is not valid JSON.") from error
-    distinct: set[str] = set()
-    for key in keys:
-        if key in distinct:
-            raise InvalidRequest(f"`{shown(key)}` is given twice.", param=shown(key))
-        distinct.add(key)
-    return distinct
+        param = _path_of_twice(json.loads(document, object_pairs_hook=_marked)) or key
+    except (ValueError, RecursionError):
+        param = key
+    return InvalidRequest(f"`{shown(param)}` is given twice.", param=shown(param))
+
+
+def _marked(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Twice:
+    fields: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in fields:
+            return _Twice(key)
+        fields[key] = value
+    return fields
+
+
+def _path_of_twice(value: Any, path: str = "") -> str | None:
+    """The path of the first key that is written twice; `None` where there is none."""
+    match value:
+        case _Twice():
+            return f"{path}.{value.key}" if path else value.key
+        case dict():
+            steps = ((f"{path}.{key}" if path else key, inner) for key, inner in value.items())
+        case list():
+            steps = ((f"{path}[{index}]", inner) for index, inner in enumerate(value))
+        case _:
+            return None
+    return next((found for step, inner in steps if (found := _path_of_twice(inner, step)) is not None), None)

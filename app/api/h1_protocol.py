@@ -21,6 +21,7 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from httptools import HttpParserError
 from typing_extensions import override
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -34,6 +35,7 @@ from app.core.errors import GatewayError, InvalidRequest, RequestTooSlow
 
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
+_VERSIONS = frozenset({"1.0", "1.1"})
 _HEAD_BYTES = 8192
 _MAX_HEAD_BYTES = 64 * 1024
 _WRITE_HIGH_BYTES = 4 * 1024
@@ -125,6 +127,8 @@ class Http1Protocol(HttpToolsProtocol):
     @override
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
+        if self.parser.get_http_version() not in _VERSIONS:
+            raise HttpParserError("unknown version")  # which is answered as all that cannot be read
         self._arrival.body()
         super().on_headers_complete()
 
