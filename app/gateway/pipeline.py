@@ -129,9 +129,7 @@ class Gateway:
             async with self._draining.answer() as running, self._admitted(caller, model, request) as entry, meter:
                 entry.used(0)  # until somebody is asked
                 with self._retries.budget.request() as granted:
-                    answering = self._answering(
-                        model, request, caller, meter=meter, granted=granted, witness=witness
-                    )
+                    answering = self._answering(model, request, caller, meter=meter, granted=granted, witness=witness)
                     notices = answering.notices
                     del request  # whoever answers lets go of its pictures once the answer has begun
                     heard = witness.listening(_metered(answering, meter, entry, running))
