@@ -145,8 +145,9 @@ def install(app: FastAPI) -> None:
         first = error.errors()[0]
         if first["type"] == "json_invalid":
             return error_response(errors.InvalidRequest("The request body is not valid JSON."))
-        param = ".".join(str(step) for step in first["loc"][1:]) or None
-        return error_response(errors.InvalidRequest(f"Invalid value for {param}: {first['msg']}.", param=param))
+        param = errors.shown(".".join(str(step) for step in first["loc"][1:])) or None
+        words = errors.shown(f"Invalid value for {param}: {first['msg']}.", max_chars=300)
+        return error_response(errors.InvalidRequest(words, param=param))
 
     async def on_anything(_: Request, __: Exception) -> Response:
         error = errors.InternalError("The gateway failed on this request; the operator's log says why.")

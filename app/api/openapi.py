@@ -116,7 +116,7 @@ def _json(name: str) -> dict[str, Any]:
 def _chat() -> dict[str, Any]:
     answer = {
         "description": "A `chat.completion`, or with `stream` its chunks as server-sent events",
-        "content": {**_json("ChatCompletion"), "text/event-stream": {"schema": _TEXT}},
+        "content": {**_json("ChatCompletion"), "text/event-stream": {}},
     }
     return {
         "tags": ["chat"],
@@ -133,7 +133,7 @@ def _vendor_paths() -> dict[str, Any]:
     """Baidu's, whose clients know their own documentation; errors come with status 200 there."""
     answer = {
         "description": "The answer, with `stream` its packets as server-sent events; or `error_code` and `error_msg`",
-        "content": {**_json("PluginAnswer"), "text/event-stream": {"schema": _TEXT}},
+        "content": {**_json("PluginAnswer"), "text/event-stream": {}},
     }
     unsigned = {"description": "A signature that is no good", "content": _json("PluginAnswer")}
     plugin = {

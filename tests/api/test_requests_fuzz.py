@@ -322,3 +322,12 @@ def test_any_header_is_answered_or_refused(site: Served, name: str, value: str) 
     assert 200 <= status < 500, (status, told)
     if status >= 400:
         assert set(json.loads(told)["error"]) == {"message", "type", "param", "code"}, answered
+
+
+def test_a_callers_own_words_are_told_in_one_printable_line(site: Served) -> None:
+    """Found by the above: of an administration's body, the path of a field holds what the caller wrote."""
+    body = {"name": "n", "model_limits": {"\x00\n" + "m" * 500: {"rpm": "x"}}}
+    error = refusal(site.client.post("/admin/keys", json=body, headers=site.headers))
+    assert len(error["message"]) <= 300
+    assert str(error["param"]).startswith("model_limits")
+    assert str(error["param"]).isprintable()
