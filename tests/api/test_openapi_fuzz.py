@@ -1,7 +1,7 @@
 """The API page against the gateway that it describes: every operation with whatever its schema allows, and more.
 
 Each answer must be one the page knows: its status, its type, its schema; none is 500 or above, none takes long. Runs
-for longer than five seconds: every operation is tried with dozens of requests. TUWEN_FUZZ_EXAMPLES sets how many.
+for longer than five seconds: every operation is tried with dozens of requests. FUZZ_EXAMPLES sets how many.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.fakes.http import Received, Reply
 from tests.fakes.upstream import Upstream
 from tests.support.server import Served, serving
 
-EXAMPLES = int(os.environ.get("TUWEN_FUZZ_EXAMPLES", "20"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "20"))
 CHECKS = [
     not_a_server_error,
     checks.status_code_conformance,

@@ -1,6 +1,6 @@
 """Requests that cannot be meant: each gets its 4xx, OpenAI's error object, the path of the field, and reaches nobody.
 
-TUWEN_FUZZ_EXAMPLES sets how many are drawn.
+FUZZ_EXAMPLES sets how many are drawn.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tests.fakes.upstream import Upstream
 from tests.support.rawhttp import exchange
 from tests.support.server import Served, serving
 
-EXAMPLES = int(os.environ.get("TUWEN_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 SLOWEST_S = 5.0
 CHAT = "/v1/chat/completions"
 TOOL = {

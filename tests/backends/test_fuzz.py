@@ -1,6 +1,6 @@
 """Recorded answers, damaged in every way: a translator gives the event grammar or one `BackendError`, nothing else.
 
-TUWEN_FUZZ_EXAMPLES sets how many damages each kind is tried with.
+FUZZ_EXAMPLES sets how many damages each kind is tried with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.backends.exchanges import CONTEXT, Exchange, chat_request, load
 
 KINDS = ("baidu_ocr", "ccai", "chatocr", "openai", "qianfan", "spark")
 EXCHANGES = {kind: load(kind) for kind in KINDS}
-EXAMPLES = int(os.environ.get("TUWEN_FUZZ_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 MARK = "https://vendor.example/said?key=leaked-mark"
 LONGEST_S = 2.0
 
