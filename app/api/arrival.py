@@ -9,14 +9,40 @@ held against it: a read that we paused, an answer still under way, a `100 Contin
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 LEAST_BYTES_PER_S = 8 * 1024
 """64 kbit/s, the slowest line that telephones had."""
 
+_ENTER_AT_ONCE = 4
+
 PACE = "tuwen.pace"
 """Where the app's lifespan leaves the `Pace` for the protocol of its connections."""
+
+
+class Entrance:
+    """Has the event loop read from a few connections per round, of those that have much to say: new ones, and those
+    with large bodies. Hundreds at once would else hold it up for as long as all their reads take, and everybody else.
+
+    What waits for its turn is a callable that has one connection read from.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def enter(self, read: Callable[[], None], loop: asyncio.AbstractEventLoop) -> None:
+        """Calls `read` when it is its turn."""
+        self._waiting.append(read)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._next, loop)
+
+    def _next(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(_ENTER_AT_ONCE, len(self._waiting))):
+            self._waiting.popleft()()
+        if self._waiting:
+            loop.call_soon(self._next, loop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +52,12 @@ class Pace:
     Args:
         arrival_s: for a head to be whole, and over which a body's growth is looked at.
         stall_s: for bytes of an answer to be taken.
+        entrance: of the process.
     """
 
     arrival_s: float = 60.0
     stall_s: float = 60.0
+    entrance: Entrance = field(default_factory=Entrance)
 
 
 class Arrival:

@@ -20,7 +20,7 @@ MAX_KEYS = 20_000
 MAX_STRINGS = 100_000
 MAX_BRACKETS = 100_000
 MAX_COMMAS = 200_000
-_OFF_LOOP_BYTES = 256 * 1024
+OFF_LOOP_BYTES = 256 * 1024
 
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -68,7 +68,10 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes:
         more = message.get("more_body", False)
     if came > max_bytes:
         raise _too_large(max_bytes)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    if came <= OFF_LOOP_BYTES:
+        return b"".join(pieces)
+    async with place.at_work:
+        return await asyncio.to_thread(b"".join, pieces)
 
 
 def _too_large(max_bytes: int) -> GatewayError:
@@ -84,14 +87,15 @@ def _check_headers(headers: Mapping[bytes, bytes]) -> None:
         raise UnsupportedMediaType("Send the request body uncompressed, without Content-Encoding.")
 
 
-async def parse_body(data: bytes) -> tuple[ChatBody, dict[str, Any]]:
-    """The typed body, and the fields outside OpenAI's. Large bodies are decoded off the event loop.
+async def parse_body(data: bytes, place: Place) -> tuple[ChatBody, dict[str, Any]]:
+    """The typed body, and the fields outside OpenAI's. Large bodies are decoded off the event loop, one at a time.
 
     Raises:
         InvalidRequest: with the path of the field at fault.
     """
-    if len(data) > _OFF_LOOP_BYTES:
-        return await asyncio.to_thread(_parse, data)
+    if len(data) > OFF_LOOP_BYTES:
+        async with place.at_work:
+            return await asyncio.to_thread(_parse, data)
     return _parse(data)
 
 

@@ -115,7 +115,7 @@ class ChatEndpoint:
         caller: Caller,
         language: Language,
     ) -> None:
-        request, include_usage = await self._request(body)
+        request, include_usage = await self._request(body, place)
         del body
         stream = request.stream
         async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
@@ -128,9 +128,9 @@ class ChatEndpoint:
             else:
                 await self._whole(answer, scope, receive, send)
 
-    async def _request(self, data: bytes) -> tuple[ChatRequest, bool]:
+    async def _request(self, data: bytes, place: Place) -> tuple[ChatRequest, bool]:
         """The request, and whether the caller wants the usage chunk."""
-        body, unknown = await parse_body(data)
+        body, unknown = await parse_body(data, place)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return to_request(body, unknown, max_images=self._max_images), include_usage
 

@@ -24,10 +24,11 @@ import msgspec
 from httptools import HttpParserError
 from typing_extensions import override
 from uvicorn.config import Config
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.api.arrival import PACE, Arrival, Pace
+from app.api.arrival import PACE, Arrival, Entrance, Pace
 from app.api.deps import header_map
 from app.api.errors import error_object, status_of
 from app.api.language import language_of
@@ -44,9 +45,34 @@ _UNSENT_BYTES = 64 * 1024
 _TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
+class _Flow(FlowControl):
+    """uvicorn's, which reads on when it is the connection's turn."""
+
+    def __init__(self, transport: asyncio.Transport, entrance: Entrance, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(transport)
+        self._entrance = entrance
+        self._loop = loop
+
+    def wait_for_turn(self) -> None:
+        """Reads nothing until then."""
+        self._transport.pause_reading()
+        self._entrance.enter(self._read, self._loop)
+
+    @override
+    def resume_reading(self) -> None:
+        if self.read_paused:
+            self.read_paused = False
+            self._entrance.enter(self._read, self._loop)
+
+    def _read(self) -> None:
+        if not self.read_paused and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+
 class Http1Protocol(HttpToolsProtocol):
     """One connection. The app's lifespan says at which pace, as its state `PACE`."""
 
+    flow: _Flow
     _head_bytes = 0
     """Received since a head was whole or a piece of a body came."""
     _idle_since_s = 0.0
@@ -78,6 +104,8 @@ class Http1Protocol(HttpToolsProtocol):
         transport.set_write_buffer_limits(_WRITE_HIGH_BYTES, _WRITE_LOW_BYTES)
         _bound_kernel_buffer(transport)
         self._arrival.head()
+        self.flow = _Flow(transport, self._pace.entrance, self.loop)
+        self.flow.wait_for_turn()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,6 +125,13 @@ class Http1Protocol(HttpToolsProtocol):
         super().data_received(data)
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
             self.send_400_response("its head is larger than 64 KiB.")
+        if self._discards and not self.transport.is_closing():
+            self.flow.wait_for_turn()
+
+    @property
+    def _discards(self) -> bool:
+        """Whether what comes is thrown away: the body of a request that is answered already."""
+        return self._begun and self.cycle is not None and self.cycle.more_body and self.cycle.response_complete
 
     @override
     def send_400_response(self, msg: str) -> None:

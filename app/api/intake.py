@@ -4,6 +4,7 @@ pictures are let go. A body grows to several times its size on its way: as text,
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -16,6 +17,7 @@ FREE_BYTES = 64 * 1024
 
 _LONGEST_RETRY_S = 5.0
 _SMOOTHING = 8
+_AT_WORK = 1
 
 
 class Intake:
@@ -32,6 +34,9 @@ class Intake:
         self._held_bytes = 0
         self._refused = 0
         self._usual_s = 1.0
+        self.at_work = asyncio.Semaphore(_AT_WORK)
+        """Who puts a large body together, or reads it. A step takes milliseconds in which nothing else of Python runs,
+        the event loop neither; so the steps of a crowd must leave it its turns."""
 
     def place(self) -> Place:
         """A request's place, with nothing in it yet; to be entered, and left when its body is let go."""
@@ -72,10 +77,11 @@ class Intake:
 class Place:
     """What one request holds. A context: however it is left, its room is given back."""
 
-    __slots__ = ("_begun_s", "_bytes", "_intake")
+    __slots__ = ("_begun_s", "_bytes", "_intake", "at_work")
 
     def __init__(self, intake: Intake) -> None:
         self._intake = intake
+        self.at_work = intake.at_work
         self._bytes = 0
         self._begun_s = 0.0
 

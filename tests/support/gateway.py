@@ -100,6 +100,7 @@ def running_gateway(
     prefix: Sequence[str] = (),
     cwd: Path | None = None,
     stdin: int = subprocess.DEVNULL,
+    module: Sequence[str] = ("app.cli",),
 ) -> Iterator[RunningGateway]:
     """Starts `tuwen serve` on a free port; stops it as a supervisor would.
 
@@ -107,6 +108,7 @@ def running_gateway(
         environment: settings and secrets beyond the port and the data folder; nothing of ours leaks in beside them.
         prefix: words before the command, as `taskset -c 0`.
         cwd: where it starts, with the `.env` and `models.local.toml` that lie there; `None`: here.
+        module: what is run in place of the command line, and the words before `serve`.
         stdin: a file descriptor it gets as its own, as of a terminal.
     """
     inherited = {
@@ -116,7 +118,7 @@ def running_gateway(
     }
     settings = {"TUWEN_PORT": "0", "TUWEN_DATA_DIR": str(data_dir), "PYTHONUNBUFFERED": "1", **environment}
     process = subprocess.Popen(
-        [*prefix, sys.executable, "-m", "app.cli", "serve"],
+        [*prefix, sys.executable, "-m", *module, "serve"],
         cwd=cwd,
         stdin=stdin,
         env={**inherited, "PYTHONPATH": str(_ROOT), **settings},

@@ -25,7 +25,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from app.accounts.interfaces import Caller
-from app.api.body import CallerLeft, read_body
+from app.api.body import OFF_LOOP_BYTES, CallerLeft, read_body
 from app.api.chat import unless_gone
 from app.api.deps import header_map
 from app.api.errors import answered_as
@@ -60,7 +60,6 @@ from app.gateway.pipeline import Exchange, Gateway
 MODEL = "chatocr-vision"
 WITHOUT_ACCOUNTS = "local-ocr-vision"
 
-_OFF_LOOP_BYTES = 256 * 1024
 _FORM_MAX_BYTES = 64 * 1024
 _STILL_HERE = b"\n"
 
@@ -183,8 +182,9 @@ class PluginEndpoint:
 
     async def _body(self, scope: Scope, receive: Receive, place: Place) -> PluginBody:
         data = await read_body(receive, header_map(scope["headers"]), self._max_body_bytes, place)
-        if len(data) > _OFF_LOOP_BYTES:
-            return await asyncio.to_thread(read_plugin_body, data)
+        if len(data) > OFF_LOOP_BYTES:
+            async with place.at_work:
+                return await asyncio.to_thread(read_plugin_body, data)
         return read_plugin_body(data)
 
     def _model(self, name: str) -> str:
