@@ -16,7 +16,19 @@ settings.load_profile("tuwen")
 
 
 _TESTS = Path(__file__).parent
-_LONG_FIRST = ("e2e", "samples", "deploy", "commands", "store", "transports", "gateway", "api")
+_LONG_FIRST = (
+    "secrets",
+    "e2e",
+    "samples",
+    "deploy",
+    "commands",
+    "store",
+    "transports",
+    "gateway",
+    "api",
+    "media",
+    "support",
+)
 """Folders whose files take long come first, so that none is left over at the end while the other cores are idle."""
 
 

@@ -16,7 +16,7 @@ from app.api.vendor.chatocr_wire import PluginBody
 _REF = "#/components/schemas/{name}"
 _KEY_SCHEME = {"key": {"type": "http", "scheme": "bearer", "description": "A key made with `tuwen keys create`."}}
 _NEEDS_KEY: Sequence[Mapping[str, Any]] = [{"key": []}]
-_OPEN = frozenset({"/healthz"})
+_OPEN = frozenset({"/healthz", "/readyz"})
 _ERRORS = {
     "400": "The request is at fault; `param` names the field",
     "401": "No key, or not one of ours",
@@ -38,6 +38,7 @@ _CONTENT: Mapping[str, Mapping[str, Any]] = {
 }
 _ANSWERED_AS = {
     "/healthz": "Health",
+    "/readyz": "Readiness",
     "/v1/models": "Models",
     "/v1/models/{model_id}": "Model",
     "/v1/usage": "Usage",
@@ -98,6 +99,8 @@ def _complete(path: str, operation: dict[str, Any]) -> None:
         good["content"] = {"application/json": {"schema": {"type": "object"}}}
     if path == "/admin/reconcile":
         operation["requestBody"] = _BILL
+    if path == "/readyz":
+        responses["503"] = {"description": "It ends, or its records are away", "content": _json("Readiness")}
     if path in _OPEN:
         return
     operation["security"] = _NEEDS_KEY

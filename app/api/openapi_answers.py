@@ -87,6 +87,7 @@ _KEY = _object(
 ANSWERS: Mapping[str, Any] = {
     "Error": _object(error=_object(message=_TEXT, type=_TEXT, param=_WORD, code=_WORD)),
     "Health": _object(status={"const": "ok"}),
+    "Readiness": _object(status={"enum": ["ready", "draining", "records away"]}),
     "ChatCompletion": _object(
         id=_TEXT,
         object={"const": "chat.completion"},

@@ -198,11 +198,10 @@ class Attempts:
         }
         match fault:
             case BackendMisconfigured():
-                what |= {"backend_code": fault.backend_code, "detail": fault.detail}
-                _log.error("backend refuses us: its section in models.toml or our account there needs a look", **what)
+                remedy = "look at its section in models.toml, and at our account there"
+                _log.error("backend fault", **what, **_told_of(fault), remedy=remedy)
             case BackendError():
-                what |= {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
-                _log.warning("backend fault", **what)
+                _log.warning("backend fault", **what, **_told_of(fault))
             case RecordsUnavailable():
                 pass  # said once an outage, by those who write
             case InternalError():
@@ -270,6 +269,7 @@ class Attempts:
             async with _opened(opening, patience) as reply:
                 if queues:
                     patience.extend(clocks.first_event_s)
+                self._discretion.let_in_by(reply.secrets)
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
                 async with aclosing(self._events(translator, reply, patience, clocks.idle_s)) as batches:
@@ -322,6 +322,10 @@ class Attempts:
             nonce=self._clock.nonce(),
         )
         return translator.call(request, context)
+
+
+def _told_of(fault: BackendError) -> dict[str, str | None]:
+    return {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
 
 
 @asynccontextmanager

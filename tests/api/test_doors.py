@@ -11,7 +11,7 @@ from app.main import create_app
 from tests.support.rawhttp import exchange
 from tests.support.server import Served
 
-OPEN = {"/healthz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/oauth/2.0/token"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/docs", "/docs/oauth2-redirect", "/redoc", "/oauth/2.0/token"}
 """What needs no key: it tells nothing of anybody. The last asks for credentials of its own."""
 
 

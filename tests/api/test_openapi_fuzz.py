@@ -45,6 +45,7 @@ fuzzed = settings(
 
 OPERATIONS = (
     *("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{model_id}", "GET /v1/usage", "GET /healthz"),
+    "GET /readyz",
     *("GET /metrics", "GET /dashboard/billing/subscription", "GET /dashboard/billing/usage"),
     *(f"{method} /admin/keys" for method in ("GET", "POST")),
     *(f"{method} /admin/keys/{{key_id}}" for method in ("GET", "PATCH", "DELETE")),

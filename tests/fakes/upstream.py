@@ -56,6 +56,7 @@ class Upstream:
         self._otherwise: Answering | None = None
         self._arrived = threading.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
     @property
@@ -98,7 +99,7 @@ class Upstream:
             raise AssertionError("; ".join(self.failures))
 
     async def __aenter__(self) -> Upstream:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port, limit=2**26, ssl=self._tls)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=2**26, ssl=self._tls)
         self._port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -112,9 +113,13 @@ class Upstream:
     async def _stop(self) -> None:
         assert self._server is not None
         self._server.close()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for writer in self._writers:  # closed, but what was not taken of an answer keeps some of them open
+            writer.transport.abort()
+        await asyncio.sleep(0)  # the loop lets go of sockets in its next round
         await self._server.wait_closed()
 
     @contextmanager
@@ -133,18 +138,23 @@ class Upstream:
             loop.close()
         self.check()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Notes a connection at once: a task that has not begun cannot say that it is there."""
+        self._writers.add(writer)
+        task = asyncio.create_task(self._serve(reader, writer))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         try:
             await self._converse(reader, writer, self.connections)
         except (ConnectionError, ssl.SSLError, asyncio.CancelledError):
             pass  # the gateway left, or the test is over
         finally:
-            self._tasks.discard(task)
             writer.close()
+            if not writer.transport.get_write_buffer_size():
+                self._writers.discard(writer)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: int) -> None:
         first = b""

@@ -134,7 +134,7 @@ async def test_a_picture_that_meets_the_bound_of_memory_is_too_large(format_name
 
 
 _HOST = """
-import asyncio, sys
+import asyncio, signal, sys
 from tests.media.decoders import ODD, decode_pool, odd
 
 async def main():
@@ -142,6 +142,7 @@ async def main():
         hanging = [asyncio.create_task(odd(pool, "hang", told=name)) for name in sys.argv[1:]]
         await asyncio.wait(hanging)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its jobs in the background ignore it
 asyncio.run(main())
 """
 
