@@ -7,22 +7,23 @@ still get their own HTTP status, and no client waits for headers longer than tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from typing import Any
 
 from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.accounts.interfaces import Caller, CallerSource
 from app.api.body import CallerLeft, parse_body, read_body
 from app.api.convert import to_request
 from app.api.deps import header_map, presented_key
+from app.api.event_stream import EventStream
 from app.api.idempotency import HEADER as IDEMPOTENCY_KEY
 from app.api.idempotency import Idempotency
 from app.api.intake import Intake, Place
 from app.api.language import language_of
+from app.api.leaving import cancelled, unless_gone
 from app.api.sse import DONE, ChunkEncoder, error_event
 from app.api.whole import completion
 from app.core.clock import Clock
@@ -32,8 +33,8 @@ from app.core.money import format_yuan
 from app.core.types import ChatRequest
 from app.gateway.pipeline import Exchange, Gateway
 
-T = TypeVar("T")
 _BEGIN_WAITING = ": \n\n"
+_HEARTBEAT = ServerSentEvent(comment="", sep="\n")
 
 
 class ChatEndpoint:
@@ -146,43 +147,23 @@ class ChatEndpoint:
             return
         if first.done():
             first.result()  # a fault before the first event is an HTTP error: raised here, mapped by the app
-        response = _Stream(
+        response = EventStream(
             answer.chunks(first, include_usage),
-            headers={"cache-control": "no-cache", **answer.headers()},
-            sep="\n",
-            ping=self._heartbeat_s,
-            ping_message_factory=_heartbeat,
+            headers=answer.headers(),
+            heartbeat=_HEARTBEAT,
+            heartbeat_s=self._heartbeat_s,
+            longest_s=self._longest_stream_s,
         )
-        del response.headers["connection"]  # the server's to say: it knows whether the caller keeps the connection
         try:
-            async with asyncio.timeout(self._longest_stream_s):
-                await response(scope, receive, send)
-        except TimeoutError:
-            pass  # a write is stuck: the answer itself would have ended at its deadline
+            await response(scope, receive, send)
         finally:
             if not first.done():  # the stream ended before it got to await the first event
-                await _cancelled(first)
-
-
-class _Stream(EventSourceResponse):
-    async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        """Sends without the library's scope for a time limit that we do not set: it is a seventh of a chunk's cost.
-
-        A caller who has left takes all at once; and a backend that always has more to say leaves no moment to cancel
-        the stream, which waits only for what is there already. So such a moment is made.
-        """
-        await send(message)
-        if not self.active:
-            await asyncio.sleep(0)
+                await cancelled(first)
 
 
 def _is_done(piece: bytes) -> bool:
     """Whether a stream ends here as a good one does; a model's own words cannot hold a line end."""
     return piece.endswith(DONE)
-
-
-def _heartbeat() -> ServerSentEvent:
-    return ServerSentEvent(comment="", sep="\n")
 
 
 class _Answer:
@@ -230,7 +211,7 @@ class _Answer:
         exchange = self._exchange
         return completion(fold.answer(), exchange.usage, exchange.cost_micros, created=self._created, **self._names)
 
-    async def chunks(self, first: asyncio.Task[Sequence[Event]], include_usage: bool) -> AsyncIterator[bytes]:
+    async def chunks(self, first: asyncio.Task[Sequence[Event]], include_usage: bool) -> AsyncGenerator[bytes, None]:
         """The stream, one piece per read of the backend."""
         encoder = ChunkEncoder(
             created=self._created, include_usage=include_usage, language=self._language, **self._names
@@ -245,38 +226,3 @@ class _Answer:
             yield encoder.encode(batch, self._exchange.usage, self._exchange.cost_micros)
         except GatewayError as error:
             yield error_event(error, self._language)
-
-
-async def unless_gone(
-    receive: Receive, work: Coroutine[Any, Any, T], *, wait_s: float | None = None
-) -> asyncio.Task[T] | None:
-    """Runs `work` until it is done, or for `wait_s`; a caller who leaves meanwhile cancels it.
-
-    Returns:
-        The task: done, failed, or after `wait_s` still running; `None` if the caller left.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait({task, gone}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
-        if gone.done() and not task.done():
-            await _cancelled(task)
-            return None
-    except asyncio.CancelledError:
-        await _cancelled(task)
-        raise
-    finally:
-        gone.cancel()
-    return task
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cancelled(task: asyncio.Task[Any]) -> None:
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # read, so that it is not reported as never retrieved

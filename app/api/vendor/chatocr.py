@@ -19,18 +19,18 @@ from urllib.parse import parse_qsl
 
 import msgspec
 from sse_starlette.event import ServerSentEvent
-from sse_starlette.sse import EventSourceResponse
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from app.accounts.interfaces import Caller
 from app.api.body import OFF_LOOP_BYTES, CallerLeft, read_body
-from app.api.chat import unless_gone
 from app.api.deps import header_map
 from app.api.errors import answered_as
+from app.api.event_stream import EventStream
 from app.api.intake import Intake, Place
 from app.api.language import language_of
+from app.api.leaving import unless_gone
 from app.api.vendor.baidu_auth import BaiduAuth, BaiduRefusal, OAuthRefusal
 from app.api.vendor.chatocr_wire import (
     AnswerWriter,
@@ -62,6 +62,8 @@ WITHOUT_ACCOUNTS = "local-ocr-vision"
 
 _FORM_MAX_BYTES = 64 * 1024
 _STILL_HERE = b"\n"
+_HEARTBEAT = ServerSentEvent(sep="\n")
+"""An event of nothing at all: an empty line."""
 
 
 def routes(plugin: PluginEndpoint, auth: BaiduAuth, intake: Intake) -> list[BaseRoute]:
@@ -202,19 +204,15 @@ class PluginEndpoint:
                 return
             if first.done():
                 first.result()  # a fault before the first packet is an answer of its own
-            response = _Stream(
+            response = EventStream(
                 answer.stream(first, pieces),
-                headers={"cache-control": "no-cache", **answer.headers()},
-                sep="\n",
-                ping=self._heartbeat_s,
-                ping_message_factory=_heartbeat,
+                headers=answer.headers(),
+                heartbeat=_HEARTBEAT,
+                heartbeat_s=self._heartbeat_s,
+                longest_s=self._longest_stream_s,
             )
-            del response.headers["connection"]  # the server's to say
             try:
-                async with asyncio.timeout(self._longest_stream_s):
-                    await response(scope, receive, send)
-            except TimeoutError:
-                pass  # a write is stuck: the answer itself would have ended at its deadline
+                await response(scope, receive, send)
             finally:
                 first.cancel()
                 await asyncio.gather(first, return_exceptions=True)
@@ -222,16 +220,6 @@ class PluginEndpoint:
 
 async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes:
     return await anext(pieces)
-
-
-class _Stream(EventSourceResponse):
-    async def _send_with_timeout(self, send: Send, message: Message) -> None:
-        await send(message)
-
-
-def _heartbeat() -> ServerSentEvent:
-    """An event of nothing at all: an empty line."""
-    return ServerSentEvent(sep="\n")
 
 
 class _Answer:
