@@ -23,8 +23,8 @@ _EVERY_S = 0.005
 
 
 def _probing(create_app: Callable[..., Any], file: Path) -> Callable[..., Any]:
-    def create(*args: Any) -> Any:
-        made = create_app(*args)
+    def create(*args: Any, **named: Any) -> Any:
+        made = create_app(*args, **named)
         lifespan = made.router.lifespan_context
 
         @asynccontextmanager
