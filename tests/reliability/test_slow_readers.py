@@ -19,9 +19,9 @@ from tests.support.endless import Endless, endless
 from tests.support.gateway import RunningGateway, running_gateway
 
 READERS = 200
-MOST_KIB = 128
-"""Of which a request takes half before its first word: its tasks, its connections, its row. What is held of the answer
-fills the rest; without bounds it was 3,500."""
+MOST_KIB = 96
+"""Of which a request takes more than half before its first word: its task, its two connections, its row. What is held of
+the answer fills the rest; without bounds it was 3,500."""
 
 SETTLED_KIB = 256
 TIMEOUT_S = 60
