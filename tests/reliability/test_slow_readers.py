@@ -20,8 +20,8 @@ from tests.support.gateway import RunningGateway, running_gateway
 
 READERS = 200
 MOST_KIB = 96
-"""Of which a request takes more than half before its first word: its task, its connections, its row. What is held of the
-answer fills the rest; without bounds it was 3,500."""
+"""Of which a request takes more than half before its first word: its task, its connections, its row. What is held of
+the answer fills the rest; without bounds it was 3,500."""
 
 SETTLED_KIB = 256
 TIMEOUT_S = 60
