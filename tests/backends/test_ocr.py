@@ -187,6 +187,13 @@ def test_a_record_that_is_none_is_an_error(data: bytes) -> None:
         list(translator.receive(Frame(data)))
 
 
+@pytest.mark.parametrize("image", [1, -1])
+def test_a_record_about_a_picture_that_was_not_sent_is_an_error(image: int) -> None:
+    translator, _ = asked(question(ImagePart(picture())))
+    with pytest.raises(BackendProtocolError):
+        events(translator, piece("one", image=image))
+
+
 def test_a_status_has_no_meaning_here_and_counts_as_unavailable() -> None:
     translator, _ = asked(question(TextPart("?")))
     assert isinstance(translator.refused(503, {}, b""), BackendUnavailable)
