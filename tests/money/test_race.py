@@ -23,6 +23,9 @@ REQUESTS, AT_ONCE = 1000, 200
 AFFORDABLE = 20
 _LEAST_SERVED = 18
 _CHECKS_S = 180
+_PORTS_OF_FAULTY = 5
+"""It listens at the port it is told, and five above."""
+
 # text and length whose price is exact: 6 tokens of prompt, 10 of answer
 _TEXT, _OUTPUT_TOKENS = "What is on this picture?", 10
 
@@ -112,7 +115,7 @@ def test_black_box_runner_finds_no_overshoot(tmp_path: Path, postgres_url: str, 
 @contextmanager
 def _faulty(program: Path) -> Iterator[int]:
     """The checks' own upstream; its port."""
-    port = free_port()
+    port = free_port(with_next=_PORTS_OF_FAULTY)
     with subprocess.Popen(
         mortal([sys.executable, str(program), "--port", str(port)]), stdout=subprocess.DEVNULL
     ) as process:

@@ -60,11 +60,21 @@ class RunningGateway:
         raise AssertionError(f"no line like {pattern!r} in:\n{''.join(self.output)}")
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(*, with_next: int = 0) -> int:
+    """A port that nobody uses.
+
+    Args:
+        with_next: nor the one so many above.
+    """
+    while True:
+        with socket.socket() as probe, socket.socket() as other:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+            try:
+                other.bind(("127.0.0.1", port + with_next if with_next else 0))
+            except (OSError, OverflowError):
+                continue
+            return port
 
 
 def wait_for_port(port: int, timeout_s: float = _START_S) -> None:
