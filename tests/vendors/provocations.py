@@ -115,7 +115,7 @@ def spark_desk(folder: Path) -> Iterator[Desk]:
     with Upstream().in_thread() as up:
         options = {"app_id": "a1b2c3d4", "api_key": account.api_key, "api_secret": SECRET}
         models = section("spark", kind="spark", base_url=up.ws_url, model="imagev3", **options)
-        with serving(folder, models) as served:
+        with serving(folder, models, attempts=1) as served:
             yield Desk(served, up, verifying)
 
 
@@ -174,7 +174,7 @@ def qianfan_desk(folder: Path) -> Iterator[Desk]:
     key = f"bce-v3/ALTAK-fake/{SECRET}"
     with Upstream(api_key=key).in_thread() as up:
         models = section("qianfan", kind="qianfan", base_url=f"{up.url}/v2", api_key=key, model="deepseek-vl2")
-        with serving(folder, models) as served:
+        with serving(folder, models, attempts=1) as served:
             yield Desk(served, up, verifying)
 
 
@@ -211,7 +211,7 @@ def ccai_desk(folder: Path) -> Iterator[Desk]:
     with Upstream().in_thread() as up:
         keys = {"access_key_id": account.access_key_id, "access_key_secret": SECRET}
         models = section("ccai", kind="ccai", base_url=up.url, model="app", **keys, **ids)
-        with serving(folder, models, public_url="https://pictures.example") as served:
+        with serving(folder, models, attempts=1, public_url="https://pictures.example") as served:
             yield Desk(served, up, verifying)
 
 
@@ -307,7 +307,7 @@ def baidu_desk(folder: Path) -> Iterator[Desk]:
             for kind, options in kinds.items()
             for way, pair in keys.items()
         )
-        with serving(folder, models, public_url="https://pictures.example") as served:
+        with serving(folder, models, attempts=1, public_url="https://pictures.example") as served:
             yield Desk(served, up, verifying)
 
 

@@ -98,7 +98,8 @@ def test_faults_are_faults_to_both(tmp_path: Path, shown: Shown, stream: bool) -
         up.otherwise(serve)
         theirs = run_sdk("sdk_ccai.py", stdin="\n".join([case(up.url, stream=stream)] * len(FAULTS)))
         assert [made["code"] for made in theirs] == list(FAULTS)
-        with serving(tmp_path, MODELS.format(url=up.url), public_url="https://pictures.example") as gateway:
+        models = MODELS.format(url=up.url)
+        with serving(tmp_path, models, attempts=1, public_url="https://pictures.example") as gateway:
             assert [gateway.chat(stream=stream).status_code for _ in FAULTS] == [429, 400, 502, 503]
     shown(CLAIM, ccai_faults=len(FAULTS))
 

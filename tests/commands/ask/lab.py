@@ -74,8 +74,8 @@ class Lab:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            # a shell has its jobs in the background ignore Ctrl-C, and what they start inherits that; no lock is taken
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
+            # a shell has its jobs in the background ignore Ctrl-C, and what they start inherits that
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - takes no lock
         )
         try:
             yield process
