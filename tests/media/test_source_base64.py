@@ -172,4 +172,4 @@ async def test_a_large_picture_is_decoded_beside_the_loop() -> None:
             await asyncio.sleep(0)
             turns += 1
         assert await reading == large
-    assert turns > 10  # decoded on the loop, it would have been done in two
+    assert turns > 3  # decoded on the loop, it would have been done in two; how many more depends on the machine
