@@ -361,12 +361,12 @@ def test_caller_who_leaves_ends_the_backends_work_and_is_booked(
     before = {row.request_id for row in vendor.served.rows()}
     body = {"query": "q", "fileurl": PICTURE, "stream": stream, "verbose": True}
     with pytest.raises(httpx2.ReadTimeout):
-        vendor.served.client.post(f"{PLUGIN}/seer/", json=body, timeout=0.15)
+        vendor.served.client.post(f"{PLUGIN}/seer/", json=body, timeout=0.4)
     upstream.wait_for_requests(1)[0].wait_closed()
     deadline = time.monotonic() + 5
-    while not (new := [row for row in vendor.served.rows() if row.request_id not in before]):
+    while not (new := [row.request_id for row in vendor.served.rows() if row.request_id not in before]):
         assert time.monotonic() < deadline, "it was not booked"
-    [row] = new
+    row = vendor.served.row(*new)
     assert (row.outcome, row.model) == ("gone", "seer")
 
 
