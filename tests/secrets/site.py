@@ -130,7 +130,7 @@ class Site:
 
     def ask(self, method: str, path: str, **how: object) -> httpx2.Response:
         """One request; its answer is kept, headers included."""
-        answer = self.client.request(method, path, **how)  # type: ignore[arg-type]
+        answer = self.client.request(method, path, **how)  # type: ignore[arg-type]  # checked by what is called
         head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
         self.keep(f"answer to {method} {path.partition('?')[0][:15]}", f"{head}\n".encode() + answer.content)
         return answer

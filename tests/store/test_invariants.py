@@ -82,7 +82,7 @@ class OneConnection:
             )
 
     def _all(self, statement: str) -> list[Any]:
-        return self._driver.execute(statement).fetchall()  # type: ignore[no-any-return]
+        return self._driver.execute(statement).fetchall()  # type: ignore[no-any-return]  # the driver is untyped
 
 
 def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -90,7 +90,7 @@ def at_once(coroutine: Coroutine[Any, Any, T]) -> T:
     try:
         coroutine.send(None)
     except StopIteration as done:
-        return done.value  # type: ignore[no-any-return]
+        return done.value  # type: ignore[no-any-return]  # the driver is untyped
     raise AssertionError("it waits")
 
 

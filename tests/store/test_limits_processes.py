@@ -36,7 +36,7 @@ def test_three_processes_admit_the_limit_in_every_span_and_no_more(redis_url: st
     assert len(seen) >= 0.95 * 4 * limit
 
 
-def test_turns_of_three_processes_are_shared(redis_url: str) -> None:  # noqa: F811
+def test_turns_of_three_processes_are_shared(redis_url: str) -> None:  # noqa: F811 - the fixture of the same name
     seen = spans_seen("turns", redis_url, span_s=1.0, limit=2, for_s=2.0)
     for begun, _ in seen:
         assert sum(other_begun <= begun < other_ended for other_begun, other_ended in seen) <= 2
@@ -54,7 +54,7 @@ async def test_slots_of_a_crashed_node_free_themselves(redis_url: str) -> None: 
     await dead.aclose()
 
 
-async def test_slots_of_a_living_node_are_kept(redis_url: str) -> None:  # noqa: F811
+async def test_slots_of_a_living_node_are_kept(redis_url: str) -> None:  # noqa: F811 - the fixture of the same name
     async with node(redis_url, lease_s=0.6) as holder, node(redis_url, lease_s=0.6) as other:
         admitted(await holder.windows.enter(place(1)))
         given(await holder.turns.try_enter(scope(slots=1), ticket()))
@@ -85,7 +85,7 @@ async def test_request_cancelled_while_it_asks_takes_no_place(redis_url: str) ->
         given(await one.turns.try_enter(at, ticket()))
 
 
-async def test_nodes_know_how_many_they_are(redis_url: str) -> None:  # noqa: F811
+async def test_nodes_know_how_many_they_are(redis_url: str) -> None:  # noqa: F811 - the fixture of the same name
     async with node(redis_url, lease_s=0.6) as one:
         async with node(redis_url, lease_s=0.6) as other:
             assert other.nodes == 2
@@ -96,7 +96,7 @@ async def test_nodes_know_how_many_they_are(redis_url: str) -> None:  # noqa: F8
         assert one.nodes == 1
 
 
-async def test_all_keys_in_redis_end_by_themselves(redis_url: str) -> None:  # noqa: F811
+async def test_all_keys_in_redis_end_by_themselves(redis_url: str) -> None:  # noqa: F811 - the fixture of the same name
     async with node(redis_url) as one, Redis.from_url(redis_url) as client:
         admitted(await one.windows.enter(requests(5)))
         admitted(await one.windows.enter(place(5)))

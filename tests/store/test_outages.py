@@ -177,7 +177,7 @@ async def test_server_that_stops_under_load_costs_and_doubles_nothing(
 async def until(so: object) -> None:
     """Lets the others go on until it is so."""
     async with asyncio.timeout(60):
-        while not so():  # type: ignore[operator]
+        while not so():  # type: ignore[operator]  # a callable
             await asyncio.sleep(0.01)
 
 
