@@ -10,7 +10,7 @@ from app.accounts.usage import book_attempt
 from app.config.catalog import Model, Route
 from app.core.events import Event, ReasoningDelta, TextDelta, ToolCallDelta, UsageReport, UsageSource
 from app.gateway.estimates import cautious
-from app.media.tokens import text_tokens
+from app.media.tokens import TextTokens
 
 _LONGEST_TOKENS_PER_DELTA = 3
 """A backend that streams sends a token at a time; where deltas hold more than a token can, they are no tokens. The
@@ -18,32 +18,6 @@ estimate of their text, which this is held to, may be half as much again as the 
 
 _UNSAID_OUTPUT_TOKENS = 4096
 """How long an answer may get where neither the caller nor the catalogue says."""
-
-
-_JOINED = 32
-
-
-class _Output:
-    """The text of an answer, kept to be counted. Short deltas are joined: as objects they take ten times their size."""
-
-    __slots__ = ("_deltas", "_joined", "count")
-
-    def __init__(self) -> None:
-        self._joined: list[str] = []
-        self._deltas: list[str] = []
-        self.count = 0
-
-    def add(self, delta: str) -> None:
-        if delta:
-            self.count += 1
-            self._deltas.append(delta)
-            if len(self._deltas) == _JOINED:
-                self._joined.append("".join(self._deltas))
-                self._deltas.clear()
-
-    @property
-    def text(self) -> str:
-        return "".join([*self._joined, *self._deltas])
 
 
 @dataclass(slots=True)
@@ -57,6 +31,7 @@ class Tally:
         start_s, end_s: monotonic; `end_s` is `None` while it runs.
         dispatched: whether the backend was asked, and so may bill us.
         begun: whether it has said anything.
+        output: its text, whose deltas are not kept. deltas: how many there were.
     """
 
     model: Model
@@ -71,20 +46,24 @@ class Tally:
     backend_request_id: str | None = None
     begun: bool = False
     reported: UsageReport | None = None
-    output: _Output = field(default_factory=_Output)
+    output: TextTokens = field(default_factory=TextTokens)
+    deltas: int = 0
     outcome: Outcome = "gone"
     error_code: str | None = None
 
     def note(self, events: Sequence[Event]) -> None:
         """Counts what passes."""
         self.begun = True
+        texts = []
         for event in events:
             if isinstance(event, TextDelta | ReasoningDelta):
-                self.output.add(event.text)
+                texts.append(event.text)
             elif isinstance(event, ToolCallDelta):
-                self.output.add((event.name or "") + event.arguments)
+                texts.append((event.name or "") + event.arguments)
             elif isinstance(event, UsageReport):
                 self.reported = event
+        self.deltas += sum(map(bool, texts))
+        self.output.add("".join(texts))
 
     def end(self, outcome: Outcome, now_s: float, error_code: str | None = None) -> None:
         """It ended; what is said of it later does not count."""
@@ -103,7 +82,7 @@ class Tally:
             return None
         if self.reported is not None:
             return replace(self.reported, image_count=self.reported.image_count or self.image_count)
-        output_tokens, source = _counted(self.output, streamed=self.streamed)
+        output_tokens, source = _counted(self.output.tokens, self.deltas, streamed=self.streamed)
         return UsageReport(
             input_tokens=self.prompt_tokens,
             output_tokens=output_tokens,
@@ -154,10 +133,9 @@ def longest_output_tokens(wish: int | None, model: Model, route: Route, prompt_t
     return min(known)
 
 
-def _counted(output: _Output, *, streamed: bool) -> tuple[int, UsageSource]:
+def _counted(by_length: int, deltas: int, *, streamed: bool) -> tuple[int, UsageSource]:
     """Tokens of what passed, which may be nothing: one a delta where deltas are as short as tokens, else by the text's
     length."""
-    by_length, count = text_tokens(output.text), output.count
-    if (streamed or not count) and by_length <= _LONGEST_TOKENS_PER_DELTA * count:
-        return count, "counted"
+    if (streamed or not deltas) and by_length <= _LONGEST_TOKENS_PER_DELTA * deltas:
+        return deltas, "counted"
     return by_length, "estimated"
