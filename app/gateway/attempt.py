@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import traceback
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
@@ -134,10 +134,10 @@ class Attempts:
         Raises:
             GatewayError: no route answered. Once a batch was given, faults come as `Failure` instead.
         """
-        async with AsyncExitStack() as life:
-            first, rest = await self._begun(life)
+        batch, rest = await self._begun()
+        async with aclosing(rest):
             self._request = replace(self._request, messages=())  # nobody else will be asked: its pictures may go
-            yield first
+            yield batch
             try:
                 async for batch in rest:
                     yield batch
@@ -147,8 +147,8 @@ class Attempts:
             except Exception as error:  # noqa: BLE001 - as above
                 yield [Failure(self._bug(error))]
 
-    async def _begun(self, life: AsyncExitStack) -> tuple[Sequence[Event], AsyncIterator[Sequence[Event]]]:
-        """Asks until somebody answers: the first batch, and the others, which last as long as `life`.
+    async def _begun(self) -> tuple[Sequence[Event], AsyncGenerator[Sequence[Event], None]]:
+        """Asks until somebody answers: the first batch, and the others, for who closes them.
 
         Raises:
             GatewayError: nobody does.
@@ -164,7 +164,7 @@ class Attempts:
         ):
             with trial:
                 self._discretion = Discretion(way.route)
-                batches = await life.enter_async_context(aclosing(self._attempt(way.number, way.route)))
+                batches = self._attempt(way.number, way.route)
                 try:
                     return await anext(batches), batches
                 except GatewayError as fault:
@@ -266,37 +266,34 @@ class Attempts:
         if not queues:
             patience.extend(clocks.first_event_s)
         try:
-            async with _opened(opening, patience) as reply:
+            reply = await patience.wait(opening.__aenter__())
+            try:
                 if queues:
                     patience.extend(clocks.first_event_s)
                 self._discretion.let_in_by(reply.secrets)
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
-                async with aclosing(self._events(translator, reply, patience, clocks.idle_s)) as batches:
-                    async for batch in batches:
+                async with aclosing(reply.frames()) as frames:
+                    fault = None
+                    while fault is None:
+                        events, fault = await _next_events(frames, translator, patience)
+                        if not events:
+                            continue
                         self._meter.answered_as(translator.backend_request_id)
-                        yield batch
+                        yield events
+                        if isinstance(events[-1], Finish):
+                            return
+                        # after the yield: that a caller reads slowly is not the backend's silence
+                        patience.extend(clocks.idle_s)
+                    raise fault
+            finally:
+                await opening.__aexit__(None, None, None)
         except TimeoutError as error:
             english, chinese = _TOO_LATE
             detail = "one of our clocks ran out"
             raise BackendTimeout(english, chinese=chinese, backend=route.backend.name, detail=detail) from error
         finally:
             patience.end()
-
-    async def _events(
-        self, translator: Translator, reply: Reply, patience: Patience, idle_s: float
-    ) -> AsyncGenerator[Sequence[Event], None]:
-        async with aclosing(reply.frames()) as frames:
-            while True:
-                events, fault = await _next_events(frames, translator, patience)
-                if events:
-                    yield events
-                    if isinstance(events[-1], Finish):
-                        return
-                    # after the yield: that a caller reads slowly is not the backend's silence
-                    patience.extend(idle_s)
-                if fault is not None:
-                    raise fault
 
     async def _suited(self, route: Route) -> tuple[ChatRequest, list[str]]:
         """The request made into one that the route takes, and a notice per thing that this changed."""
@@ -326,15 +323,6 @@ class Attempts:
 
 def _told_of(fault: BackendError) -> dict[str, str | None]:
     return {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
-
-
-@asynccontextmanager
-async def _opened(opening: AbstractAsyncContextManager[Reply], patience: Patience) -> AsyncIterator[Reply]:
-    reply = await patience.wait(opening.__aenter__())
-    try:
-        yield reply
-    finally:
-        await opening.__aexit__(None, None, None)
 
 
 async def _next_events(

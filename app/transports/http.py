@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import aiohttp
 from typing_extensions import override
@@ -33,11 +33,11 @@ from app.transports.faults import (
     mapped,
 )
 from app.transports.framing import EventTooLarge, SseDecoder
-from app.transports.receiving import BATCH_BYTES, narrow_socket
+from app.transports.receiving import BATCH_BYTES, narrow_socket, sip
 
 _LARGE_BODY_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 15.0
-_READ_BYTES = 2 * 1024  # twice as much waits, and a read
+_READ_BYTES = 512  # twice as much waits, and a sip
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 
 _ACCEPT = {
@@ -132,14 +132,20 @@ class HttpReply(PeekableReply):
     async def frames(self) -> AsyncGenerator[Sequence[Frame], None]:
         if self.headers.get("content-encoding", "identity") != "identity":
             raise self._broken("compressed though we asked for plain", retryable=False)
+        decoder = SseDecoder(self._max_event_bytes)
+        left_bytes = self._max_body_bytes
         try:
-            first = await self._read()
-            if self._is_sse(first):
-                async with aclosing(self._events(first)) as batches:
-                    async for batch in batches:
-                        yield batch
-            else:
-                yield [Frame(await self._whole(first))]
+            data = await self._read()
+            if not self._is_sse(data):
+                yield [Frame(await self._whole(data))]
+                return
+            while data:
+                left_bytes -= len(data)
+                if left_bytes < 0 and not self._cumulative:
+                    raise self._broken("the stream is over the bound", retryable=False)
+                yield decoder.feed(data)
+                data = await self._content.read(BATCH_BYTES)
+            yield decoder.end()
         except _CAUGHT as error:
             raise _mapped(error, self._backend) from error
         except EventTooLarge as error:
@@ -148,20 +154,6 @@ class HttpReply(PeekableReply):
     def _is_sse(self, first: bytes) -> bool:
         kind = self.headers.get("content-type", "")
         return kind.startswith("text/event-stream") or first.lstrip().startswith(_SSE_STARTS)
-
-    async def _events(self, data: bytes) -> AsyncGenerator[Sequence[Frame], None]:
-        decoder = SseDecoder(self._max_event_bytes)
-        read = self._content.read
-        left_bytes = self._max_body_bytes
-        while data:
-            left_bytes -= len(data)
-            if left_bytes < 0 and not self._cumulative:
-                raise self._broken("the stream is over the bound", retryable=False)
-            if batch := decoder.feed(data):
-                yield batch
-            data = await read(BATCH_BYTES)
-        if batch := decoder.end():
-            yield batch
 
     async def _whole(self, first: bytes) -> bytes:
         pieces: list[bytes] = []
@@ -223,6 +215,8 @@ class HttpTransport(Transport):
         cumulative = call.cumulative
         del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:
+            if response.connection is not None and response.connection.transport is not None:
+                sip(response.connection.transport)
             if 300 <= response.status < 400:
                 raise _no_answer(backend, f"redirect {response.status}", retryable=False)
             bounds = (self._max_event_bytes, self._max_body_bytes)

@@ -1,24 +1,84 @@
 """How much of a backend's answer waits in a process and its kernel for a caller who reads slowly.
 
-A read hands over whatever the kernel holds, up to a quarter of a megabyte, and a batch is what a read held; so the
-kernel's buffer bounds all that comes after it. Its size also bounds the rate of one answer to a buffer per round trip:
-far above what models write.
+The kernel's buffer is small; its size also bounds the rate of one answer to a buffer per round trip: far above what
+models write. What it holds would still be handed over at once, so the process takes it sip by sip, and one that is not
+asked for stays where it is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import socket
+from abc import abstractmethod
 
 from aiohappyeyeballs import AddrInfoType, start_connection
+from typing_extensions import override
 
 _NEXT_ADDRESS_S = 0.25
 
 RECEIVED_BYTES = 8 * 1024
 """Asked of the kernel, which takes twice as much to have room for its own."""
 
-BATCH_BYTES = 2 * 1024
-"""What is decoded at once; the rest of a read waits as the bytes it came as."""
+SIP_BYTES = 4 * 1024
+"""What is taken from the kernel at once."""
+
+BATCH_BYTES = 512
+"""What is decoded at once; the rest of a sip waits as the bytes it came as."""
+
+
+class Sipping(asyncio.BufferedProtocol):
+    """A protocol that is handed no more at once than `SIP_BYTES`."""
+
+    _sip = bytearray()
+
+    @override
+    def get_buffer(self, sizehint: int) -> bytearray:
+        self._sip = bytearray(SIP_BYTES)
+        return self._sip
+
+    @override
+    def buffer_updated(self, nbytes: int) -> None:
+        data = bytes(memoryview(self._sip)[:nbytes])
+        del self._sip  # a connection that waits holds none
+        self.data_received(data)
+
+    @abstractmethod
+    def data_received(self, data: bytes) -> None:
+        """What came."""
+
+
+class _Straw(Sipping):
+    """Has a protocol that takes all at once sip."""
+
+    def __init__(self, drinker: asyncio.Protocol) -> None:
+        self._drinker = drinker
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._drinker.data_received(data)
+
+    @override
+    def eof_received(self) -> bool | None:
+        return self._drinker.eof_received()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._drinker.connection_lost(exc)
+
+    @override
+    def pause_writing(self) -> None:
+        self._drinker.pause_writing()
+
+    @override
+    def resume_writing(self) -> None:
+        self._drinker.resume_writing()
+
+
+def sip(transport: asyncio.BaseTransport) -> None:
+    """From now on the connection's protocol is handed no more at once than `SIP_BYTES`."""
+    protocol = transport.get_protocol()
+    if isinstance(protocol, asyncio.Protocol):
+        transport.set_protocol(_Straw(protocol))
 
 
 def narrow_socket(address: AddrInfoType) -> socket.socket:

@@ -8,13 +8,13 @@ from typing import cast
 
 from typing_extensions import override
 
-from app.transports.receiving import BATCH_BYTES, connected_socket
+from app.transports.receiving import BATCH_BYTES, Sipping, connected_socket
 
-_HELD_BYTES = 8 * 1024
+_HELD_BYTES = BATCH_BYTES
 """What may wait for who asks; then nothing more is taken from the socket."""
 
 
-class Wire(asyncio.Protocol):
+class Wire(Sipping):
     """One TCP or TLS connection. What came before an error is read before it."""
 
     def __init__(self) -> None:
