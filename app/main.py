@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
-from sse_starlette.sse import AppStatus
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
@@ -28,6 +27,8 @@ from app.core.clock import Clock
 from app.gateway.draining import Draining
 from app.services import Services, copies_folder, open_services, tell_where_copies_lie
 
+_CHAT = "/v1/chat/completions"
+
 
 class _TuwenApp(FastAPI):
     """FastAPI with our edge outside even its own last error handler, so that a crash has CORS headers too."""
@@ -35,10 +36,12 @@ class _TuwenApp(FastAPI):
     edge_clock: Clock = Clock()
     edge_origins: Collection[str] = ("*",)
     edge_draining: Draining
+    hot: dict[str, ASGIApp]
 
     def build_middleware_stack(self) -> ASGIApp:
         return Edge(
             super().build_middleware_stack(),
+            hot=self.hot,
             clock=self.edge_clock,
             draining=self.edge_draining,
             origins=self.edge_origins,
@@ -60,10 +63,9 @@ def create_app(
     ticking = clock or Clock()
     ending = draining or Draining()
     folder = copies_folder(chosen)
-    AppStatus.enable_automatic_graceful_drain = False  # streams end when they end, not at SIGTERM
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    async def lifespan(app: _TuwenApp) -> AsyncIterator[dict[str, Any]]:
         async with open_services(chosen, ticking, draining=ending) as services:
             tell_where_copies_lie(chosen, folder)
             _mount(app, services, ending)
@@ -77,12 +79,13 @@ def create_app(
         redirect_slashes=False,
     )
     app.edge_clock, app.edge_origins, app.edge_draining = ticking, chosen.cors_origins, ending
+    app.hot = {}
     errors.install(app)
     describe(app)
     return app
 
 
-def _mount(app: FastAPI, services: Services, draining: Draining) -> None:
+def _mount(app: _TuwenApp, services: Services, draining: Draining) -> None:
     settings = services.settings
     chat = ChatEndpoint(
         gateway=services.gateway,
@@ -95,8 +98,8 @@ def _mount(app: FastAPI, services: Services, draining: Draining) -> None:
         max_body_bytes=settings.max_body_bytes,
         max_images=settings.max_images,
     )
-    # first of all routes: the one that is asked most
-    app.router.routes.insert(0, Route("/v1/chat/completions", chat, methods=["POST"]))
+    app.hot[_CHAT] = chat
+    app.router.routes.append(Route(_CHAT, chat, methods=["POST"]))  # refuses other methods, and names this one
     app.router.routes.extend(_baidu_routes(services))
     app.include_router(models.router(services.catalogs, CallerOf(services.door)))
     app.include_router(health.router(draining, _records_away(services)))

@@ -68,6 +68,8 @@ class Arrival:
         late: called when the time is over; then nothing is watched any more.
     """
 
+    __slots__ = ("_due_s", "_grown_bytes", "_held_up", "_in_body", "_late", "_loop", "_timer", "_within_s")
+
     def __init__(
         self, within_s: float, *, held_up: Callable[[], bool], late: Callable[[], None], loop: asyncio.AbstractEventLoop
     ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sse_starlette.event import ServerSentEvent
@@ -22,8 +23,8 @@ from app.api.event_stream import EventStream
 from app.api.idempotency import HEADER as IDEMPOTENCY_KEY
 from app.api.idempotency import Idempotency
 from app.api.intake import Intake, Place
-from app.api.language import language_of
-from app.api.leaving import cancelled, unless_gone
+from app.api.language import language_for
+from app.api.leaving import unless_gone
 from app.api.sse import DONE, ChunkEncoder, error_event
 from app.api.whole import completion
 from app.core.clock import Clock
@@ -78,56 +79,41 @@ class ChatEndpoint:
                 body = await read_body(receive, headers, self._max_body_bytes, place)
             except CallerLeft:
                 return
-            answering = await self._answering(body, scope, receive, send, place=place, caller=caller)
-            del body  # its pictures: a long answer must not keep them
+            call = _Call(scope, receive, send, caller, place, language_for(scope))
+            answering = await self._answering(body, call, headers.get(IDEMPOTENCY_KEY))
+            del body, headers  # pictures, and more: a long answer must not keep them
             if answering is not None:
                 await answering
 
-    async def _answering(
-        self,
-        body: bytes,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        place: Place,
-        caller: Caller,
-    ) -> Coroutine[Any, Any, None] | None:
-        """What answers the request; `None` where that is done already."""
-        headers = header_map(scope["headers"])
-        language = language_of(headers.get(b"accept-language", b"").decode("latin-1"))
-        if name := headers.get(IDEMPOTENCY_KEY):
-            turn = await self._idempotency.turn(name, body, caller.key_id, scope, ends_stream=_is_done)
-            if isinstance(turn, Response):
-                await turn(scope, receive, send)
-                return None
-            tapped = turn.tapped(send)
-            return turn.run(self._answer(body, scope, receive, tapped, place=place, caller=caller, language=language))
-        return self._answer(body, scope, receive, send, place=place, caller=caller, language=language)
+    async def _answering(self, body: bytes, call: _Call, name: bytes | None) -> Coroutine[Any, Any, None] | None:
+        """What answers the request; `None` where that is done already.
 
-    async def _answer(
-        self,
-        body: bytes,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        place: Place,
-        caller: Caller,
-        language: Language,
-    ) -> None:
-        request, include_usage = await self._request(body, place)
+        Args:
+            name: its Idempotency-Key.
+        """
+        if not name:
+            return self._answer(body, call)
+        key_id = call.caller.key_id
+        turn = await self._idempotency.turn(name, body, key_id, call.scope, ends_stream=_is_done)
+        if isinstance(turn, Response):
+            await turn(call.scope, call.receive, call.send)
+            return None
+        call.send = turn.tapped(call.send)
+        return turn.run(self._answer(body, call))
+
+    async def _answer(self, body: bytes, call: _Call) -> None:
+        request, include_usage = await self._request(body, call.place)
         del body
         stream = request.stream
-        async with self._gateway.open(request, caller, scope["tuwen.request_id"]) as exchange:
-            created = int(self._clock.now())
-            names = {"id": f"chatcmpl-{scope['tuwen.request_id']}", "model": request.model}
-            answer = _Answer(names, exchange, place, created, language)
+        request_id = call.scope["tuwen.request_id"]
+        async with self._gateway.open(request, call.caller, request_id) as exchange:
+            names = {"id": f"chatcmpl-{request_id}", "model": request.model}
+            answer = _Answer(names, exchange, call.place, int(self._clock.now()), call.language)
             del request
             if stream:
-                await self._stream(answer, include_usage, scope, receive, send)
+                await self._stream(answer, include_usage, call)
             else:
-                await self._whole(answer, scope, receive, send)
+                await _whole(answer, call)
 
     async def _request(self, data: bytes, place: Place) -> tuple[ChatRequest, bool]:
         """The request, and whether the caller wants the usage chunk."""
@@ -135,30 +121,42 @@ class ChatEndpoint:
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         return to_request(body, unknown, max_images=self._max_images), include_usage
 
-    async def _whole(self, answer: _Answer, scope: Scope, receive: Receive, send: Send) -> None:
-        task = await unless_gone(receive, answer.whole())
-        if task is not None:
-            response = Response(task.result(), media_type="application/json", headers=answer.headers())
-            await response(scope, receive, send)
-
-    async def _stream(self, answer: _Answer, include_usage: bool, scope: Scope, receive: Receive, send: Send) -> None:
-        first = await unless_gone(receive, answer.next_batch(), wait_s=self._heartbeat_s)
+    async def _stream(self, answer: _Answer, include_usage: bool, call: _Call) -> None:
+        first = await unless_gone(call.receive, answer.next_batch(), wait_s=self._heartbeat_s)
         if first is None:
             return
         if first.done():
-            first.result()  # a fault before the first event is an HTTP error: raised here, mapped by the app
-        response = EventStream(
+            first.result()  # a fault before the first event is an HTTP error: raised here, mapped by the edge
+        stream = EventStream(
             answer.chunks(first, include_usage),
+            first=first,
             headers=answer.headers(),
             heartbeat=_HEARTBEAT,
             heartbeat_s=self._heartbeat_s,
             longest_s=self._longest_stream_s,
         )
-        try:
-            await response(scope, receive, send)
-        finally:
-            if not first.done():  # the stream ended before it got to await the first event
-                await cancelled(first)
+        del first
+        call.scope["headers"].clear()  # an SDK's take 3 KiB, and nobody looks at them any more
+        await stream.to(call.receive, call.send)
+
+
+async def _whole(answer: _Answer, call: _Call) -> None:
+    task = await unless_gone(call.receive, answer.whole())
+    if task is not None:
+        response = Response(task.result(), media_type="application/json", headers=answer.headers())
+        await response(call.scope, call.receive, call.send)
+
+
+@dataclass(slots=True)
+class _Call:
+    """A request that was read, and the way back to its caller."""
+
+    scope: Scope
+    receive: Receive
+    send: Send
+    caller: Caller
+    place: Place
+    language: Language
 
 
 def _is_done(piece: bytes) -> bool:
@@ -220,6 +218,7 @@ class _Answer:
             yield _BEGIN_WAITING.encode()
         try:
             batch = await first
+            del first
             while not isinstance(batch[-1], Finish | Failure):
                 yield encoder.encode(batch)
                 batch = await anext(self._exchange.batches)

@@ -15,7 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from app.api.language import language_of
+from app.api.language import language_for
 from app.core import errors
 
 _TABLE: dict[type[errors.GatewayError], tuple[int, str]] = {
@@ -86,6 +86,13 @@ def error_response(error: errors.GatewayError, language: errors.Language = "en")
     )
 
 
+def crash_response() -> Response:
+    """The answer where we failed; the server drops the connection after it, and it says so beforehand."""
+    answer = error_response(errors.InternalError("The gateway failed on this request; the operator's log says why."))
+    answer.headers["connection"] = "close"
+    return answer
+
+
 def _row(error: type[errors.GatewayError]) -> tuple[int, str]:
     for kind in error.__mro__:
         if kind in _TABLE:
@@ -130,7 +137,7 @@ def install(app: FastAPI) -> None:
     async def on_gateway_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, errors.GatewayError):  # pragma: no cover - registered for this class only
             raise error
-        return error_response(error, language_of(request.headers.get("accept-language", "")))
+        return error_response(error, language_for(request.scope))
 
     async def on_http_error(request: Request, error: Exception) -> Response:
         if not isinstance(error, HTTPException):  # pragma: no cover - registered for this class only
@@ -150,10 +157,7 @@ def install(app: FastAPI) -> None:
         return error_response(errors.InvalidRequest(words, param=param))
 
     async def on_anything(_: Request, __: Exception) -> Response:
-        error = errors.InternalError("The gateway failed on this request; the operator's log says why.")
-        answer = error_response(error)
-        answer.headers["connection"] = "close"  # the server drops the connection after a crash: say so beforehand
-        return answer
+        return crash_response()
 
     app.add_exception_handler(errors.GatewayError, on_gateway_error)
     app.add_exception_handler(HTTPException, on_http_error)

@@ -29,9 +29,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from app.api.arrival import PACE, Arrival, Entrance, Pace
-from app.api.deps import header_map
 from app.api.errors import error_object, status_of
-from app.api.language import language_of
+from app.api.language import language_in
 from app.core.errors import GatewayError, InvalidRequest, RequestTooSlow
 
 _OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
@@ -72,12 +71,10 @@ class _Flow(FlowControl):
 class Http1Protocol(HttpToolsProtocol):
     """One connection. The app's lifespan says at which pace, as its state `PACE`."""
 
+    # beside uvicorn's own attributes: with these its dictionary would be too large to share its keys, and grow fivefold
+    __slots__ = ("_arrival", "_begun", "_drop", "_head_bytes", "_idle_since_s", "_pace")
+
     flow: _Flow
-    _head_bytes = 0
-    """Received since a head was whole or a piece of a body came."""
-    _idle_since_s = 0.0
-    _drop: asyncio.TimerHandle | None = None
-    """Ends the connection, unless the caller takes what was written."""
 
     def __init__(
         self,
@@ -90,6 +87,9 @@ class Http1Protocol(HttpToolsProtocol):
         self._pace: Pace = app_state.get(PACE) or Pace()
         self._arrival = Arrival(self._pace.arrival_s, held_up=self._held_up, late=self._too_slow, loop=self.loop)
         self._begun = False
+        self._head_bytes = 0  # received since a head was whole or a piece of a body came
+        self._idle_since_s = 0.0
+        self._drop: asyncio.TimerHandle | None = None  # ends the connection, unless the caller takes what was written
 
     def has_been_idle(self, span_s: float) -> bool:
         """Whether nothing was asked on it, or answered, for so long."""
@@ -140,8 +140,8 @@ class Http1Protocol(HttpToolsProtocol):
 
     def _refuse(self, error: GatewayError) -> None:
         """Answers what never became a request of the app, so what the edge adds stands here; and closes."""
-        status, asked = status_of(error), header_map(self.headers or ()).get(b"accept-language", b"")
-        body = msgspec.json.encode(error_object(error, language_of(asked.decode("latin-1"))))
+        status = status_of(error)
+        body = msgspec.json.encode(error_object(error, language_in(self.headers or ())))
         lines = [
             b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode()),
             b"content-type: application/json",

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
+
+from starlette.types import Scope
 
 from app.core.errors import Language
 
 _LONGEST_CHARS = 256
+
+
+def language_for(scope: Scope, default: Language = "en") -> Language:
+    """The choice of the caller of a request; `default` where it says nothing."""
+    return language_in(scope["headers"], default)
+
+
+def language_in(headers: Iterable[tuple[bytes, bytes]], default: Language = "en") -> Language:
+    """The same of headers."""
+    asked = next((value for name, value in headers if name == b"accept-language"), b"")
+    return language_of(asked.decode("latin-1")) if asked else default
 
 
 def language_of(accept_language: str) -> Language:

@@ -59,14 +59,22 @@ class Draining:
         """An answer of the task that enters it."""
         return RunningAnswer(self)
 
-    def opened(self, answer: RunningAnswer) -> None:
-        """It is under way.
+    def check(self) -> None:
+        """Lets a request pass.
 
         Raises:
             GatewayStopping: nothing begins any more.
         """
         if self.stopped:
             raise GatewayStopping
+
+    def opened(self, answer: RunningAnswer) -> None:
+        """It is under way.
+
+        Raises:
+            GatewayStopping: nothing begins any more.
+        """
+        self.check()
         self._answers.add(answer)
 
     def closed(self, answer: RunningAnswer) -> None:

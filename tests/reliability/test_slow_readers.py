@@ -19,9 +19,8 @@ from tests.support.endless import Endless, endless
 from tests.support.gateway import RunningGateway, running_gateway
 
 READERS = 200
-MOST_KIB = 96
-"""Of which a request takes more than half before its first word: its task, its connections, its row. What is held of
-the answer fills the rest; without bounds it was 3,500."""
+MOST_KIB = 64
+"""Most of it are the objects of a request and of two connections; what is held of the answer is a few KiB."""
 
 SETTLED_KIB = 256
 TIMEOUT_S = 60

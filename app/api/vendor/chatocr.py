@@ -29,7 +29,7 @@ from app.api.deps import header_map
 from app.api.errors import answered_as
 from app.api.event_stream import EventStream
 from app.api.intake import Intake, Place
-from app.api.language import language_of
+from app.api.language import language_for
 from app.api.leaving import unless_gone
 from app.api.vendor.baidu_auth import BaiduAuth, BaiduRefusal, OAuthRefusal
 from app.api.vendor.chatocr_wire import (
@@ -137,7 +137,7 @@ class PluginEndpoint:
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        log_id, language = log_id_of(scope["tuwen.request_id"]), _language(scope)
+        log_id, language = log_id_of(scope["tuwen.request_id"]), language_for(scope, default="zh")
         begun = False
 
         async def send_noted(message: Message) -> None:
@@ -204,18 +204,15 @@ class PluginEndpoint:
                 return
             if first.done():
                 first.result()  # a fault before the first packet is an answer of its own
-            response = EventStream(
+            stream = EventStream(
                 answer.stream(first, pieces),
+                first=first,
                 headers=answer.headers(),
                 heartbeat=_HEARTBEAT,
                 heartbeat_s=self._heartbeat_s,
                 longest_s=self._longest_stream_s,
             )
-            try:
-                await response(scope, receive, send)
-            finally:
-                first.cancel()
-                await asyncio.gather(first, return_exceptions=True)
+            await stream.to(receive, send)
 
 
 async def _next(pieces: AsyncGenerator[bytes, None]) -> bytes:
@@ -305,9 +302,3 @@ class _Answer:
 
 def _json(content: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(content, status, headers, media_type="application/json")
-
-
-def _language(scope: Scope) -> Language:
-    """As the caller asks; Chinese unless it does, which is what these clients were written in."""
-    asked = header_map(scope["headers"]).get(b"accept-language", b"")
-    return language_of(asked.decode("latin-1")) if asked else "zh"
