@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.core.types import Detail
-from app.media.tokens import image_tokens, text_tokens
+from app.media.tokens import TextTokens, image_tokens, text_tokens
 
 TABLE = [  # width, height, Qwen2.5-VL usual and largest, Qwen3-VL, DeepSeek-VL2, Ark low and high
     (28, 28, 4, 4, 64, 421, 1, 1),
@@ -73,3 +73,11 @@ def test_every_picture_costs_something_sensible(family: str, width: int, height:
 )
 def test_text_is_counted_by_script(text: str, tokens: int) -> None:
     assert text_tokens(text) == tokens
+
+
+@pytest.mark.parametrize("text", ["The quick brown fox", "这张图里写了什么？", "发票 invoice 😀 ½"])
+def test_text_that_comes_in_pieces_counts_as_much_as_the_whole(text: str) -> None:
+    counted = TextTokens()
+    for piece in [*text, ""]:
+        counted.add(piece)
+    assert counted.tokens == text_tokens(text)

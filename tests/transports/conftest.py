@@ -13,4 +13,5 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     both = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
-    return both if item.path.name.startswith("test_websocket") else {"asyncio": asyncio.new_event_loop}
+    on_both = item.path.name.startswith(("test_websocket", "test_receiving"))
+    return both if on_both else {"asyncio": asyncio.new_event_loop}

@@ -1,0 +1,121 @@
+"""Connections whose protocol is handed a little at a time, on sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+from typing_extensions import override
+
+from app.core.types import HttpCall
+from app.transports.http import HttpTransport
+from app.transports.receiving import SIP_BYTES, sip
+from tests.fakes import openai
+from tests.fakes.http import Reply
+from tests.fakes.upstream import Upstream
+
+CERTIFICATE = Path(__file__).parents[1] / "media" / "self_signed.pem"
+SENT = bytes(range(256)) * 1024
+
+
+class Drinker(asyncio.Protocol):
+    """Keeps what it is handed, and stops the connection once it holds `full_bytes`."""
+
+    def __init__(self, full_bytes: int) -> None:
+        self._full_bytes = full_bytes
+        self.pieces: list[bytes] = []
+        self.full = asyncio.Event()
+        self.ended = asyncio.Event()
+        self.lost = asyncio.Event()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self.pieces.append(data)
+        if sum(map(len, self.pieces)) >= self._full_bytes:
+            self.transport.pause_reading()
+            self.full.set()
+
+    @override
+    def eof_received(self) -> None:
+        self.ended.set()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost.set()
+
+
+Connect = Callable[[Drinker], Awaitable[asyncio.Transport]]
+
+
+@pytest.fixture(params=["tcp", "tls"])
+async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
+    """Connects to a server that sends all of `SENT` once it is asked, and closes."""
+    served: ssl.SSLContext | None = None
+    trust: ssl.SSLContext | None = None
+    if request.param == "tls":
+        served, trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context(cafile=str(CERTIFICATE))
+        trust.check_hostname = False  # it names nobody's address
+        served.load_cert_chain(CERTIFICATE)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.write(SENT)
+        writer.close()
+        await writer.wait_closed()
+
+    async def connected(drinker: Drinker) -> asyncio.Transport:
+        loop, port = asyncio.get_running_loop(), server.sockets[0].getsockname()[1]
+        transport, _ = await loop.create_connection(lambda: drinker, "127.0.0.1", port, ssl=trust)
+        return transport
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=served) as server:
+        yield connected
+
+
+async def test_what_comes_is_handed_over_sip_by_sip_and_whole(connect: Connect) -> None:
+    drinker = Drinker(full_bytes=2 * len(SENT))
+    transport = await connect(drinker)
+    sip(transport)
+    transport.write(b"?")
+    async with asyncio.timeout(5):
+        await drinker.lost.wait()
+    assert drinker.ended.is_set()
+    assert b"".join(drinker.pieces) == SENT
+    assert max(map(len, drinker.pieces)) == SIP_BYTES
+
+
+async def test_who_has_enough_is_handed_no_more(connect: Connect) -> None:
+    drinker = Drinker(full_bytes=3 * SIP_BYTES)
+    transport = await connect(drinker)
+    sip(transport)
+    sip(transport)  # which is already so
+    transport.write(b"?")
+    async with asyncio.timeout(5):
+        await drinker.full.wait()
+    assert sum(map(len, drinker.pieces)) < 4 * SIP_BYTES
+    drinker.full.clear()
+    transport.resume_reading()
+    async with asyncio.timeout(5):
+        await drinker.full.wait()
+    assert sum(map(len, drinker.pieces)) <= 4 * SIP_BYTES
+    transport.abort()
+
+
+async def test_connection_is_used_again_after_an_answer_was_sipped() -> None:
+    transport = HttpTransport()
+    async with Upstream() as up:
+        for _ in range(3):
+            up.answer(Reply(200, openai.SSE, [openai.event({"n": number}) for number in range(400)]))
+            call = HttpCall("POST", up.url, {}, b"{}")
+            async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
+                assert sum([len(batch) async for batch in opened.frames()]) == 400
+        assert up.connections == 1
+    await transport.aclose()
