@@ -114,7 +114,19 @@ class HttpReply(PeekableReply):
 
     async def _read(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
-        return ahead or await self._content.read(BATCH_BYTES)
+        return ahead or await self._more()
+
+    async def _more(self) -> bytes:
+        """A batch. Of a body that broke off, first what came before: aiohttp would pass that over, and with it words
+        that were said, or even the end of an answer that is whole."""
+        content = self._content
+        if (fault := content.exception()) is not None:
+            content.set_exception(None)  # type: ignore[arg-type] # there is no other way to what it holds
+            rest = content.read_nowait()
+            content.set_exception(fault)
+            if rest:
+                return rest
+        return await content.read(BATCH_BYTES)
 
     @override
     async def body(self) -> bytes:
@@ -144,7 +156,7 @@ class HttpReply(PeekableReply):
                 if left_bytes < 0 and not self._cumulative:
                     raise self._broken("the stream is over the bound", retryable=False)
                 yield decoder.feed(data)
-                data = await self._content.read(BATCH_BYTES)
+                data = await self._more()
             yield decoder.end()
         except _CAUGHT as error:
             raise _mapped(error, self._backend) from error

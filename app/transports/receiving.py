@@ -29,16 +29,16 @@ BATCH_BYTES = 512
 class Sipping(asyncio.BufferedProtocol):
     """A protocol that is handed no more at once than `SIP_BYTES`."""
 
-    _sip = bytearray()
+    _sip = memoryview(b"")
 
     @override
-    def get_buffer(self, sizehint: int) -> bytearray:
-        self._sip = bytearray(SIP_BYTES)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        self._sip = memoryview(bytearray(SIP_BYTES))  # asyncio's TLS fills slices of it, which must be no copies
         return self._sip
 
     @override
     def buffer_updated(self, nbytes: int) -> None:
-        data = bytes(memoryview(self._sip)[:nbytes])
+        data = bytes(self._sip[:nbytes])
         del self._sip  # a connection that waits holds none
         self.data_received(data)
 

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import cast
 
 import pytest
 from typing_extensions import override
 
-from app.core.types import HttpCall
+from app.core.errors import BackendProtocolError
+from app.core.types import Frame, HttpCall
 from app.transports.http import HttpTransport
 from app.transports.receiving import SIP_BYTES, sip
 from tests.fakes import openai
-from tests.fakes.http import Reply
+from tests.fakes.http import Cut, Reply
 from tests.fakes.upstream import Upstream
 
 CERTIFICATE = Path(__file__).parents[1] / "media" / "self_signed.pem"
 SENT = bytes(range(256)) * 1024
+RECORD_BYTES = 700
+"""Of each write, and so of TLS; several of them are a sip."""
 
 
 class Drinker(asyncio.Protocol):
@@ -67,7 +71,8 @@ async def connect(request: pytest.FixtureRequest) -> AsyncIterator[Connect]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(1)
-        writer.write(SENT)
+        for at in range(0, len(SENT), RECORD_BYTES):
+            writer.write(SENT[at : at + RECORD_BYTES])
         writer.close()
         await writer.wait_closed()
 
@@ -105,12 +110,18 @@ async def test_who_has_enough_is_handed_no_more(connect: Connect) -> None:
     transport.resume_reading()
     async with asyncio.timeout(5):
         await drinker.full.wait()
-    assert sum(map(len, drinker.pieces)) <= 4 * SIP_BYTES
+    assert sum(map(len, drinker.pieces)) <= 6 * SIP_BYTES  # TLS may have had one more in hand
     transport.abort()
 
 
-async def test_connection_is_used_again_after_an_answer_was_sipped() -> None:
+@pytest.fixture
+async def transport() -> AsyncIterator[HttpTransport]:
     transport = HttpTransport()
+    yield transport
+    await transport.aclose()
+
+
+async def test_connection_is_used_again_after_an_answer_was_sipped(transport: HttpTransport) -> None:
     async with Upstream() as up:
         for _ in range(3):
             up.answer(Reply(200, openai.SSE, [openai.event({"n": number}) for number in range(400)]))
@@ -118,4 +129,36 @@ async def test_connection_is_used_again_after_an_answer_was_sipped() -> None:
             async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
                 assert sum([len(batch) async for batch in opened.frames()]) == 400
         assert up.connections == 1
-    await transport.aclose()
+
+
+@pytest.mark.parametrize("end", [Cut(), Cut(reset=True)], ids=["an end", "a reset"])
+async def test_what_came_before_a_connection_broke_is_read_before_the_fault(transport: HttpTransport, end: Cut) -> None:
+    sent = [openai.event({"text": f"{number:03} {'word ' * 30}"}) for number in range(5)]
+    async with AsyncExitStack() as life:
+        async with Upstream() as up:
+            up.answer(Reply(200, openai.SSE, [b"".join(sent), end]))
+            call = HttpCall("POST", up.url, {}, b"{}")
+            opened = await life.enter_async_context(transport.open(call, backend="test-backend", connect_s=5.0))
+            frames = opened.frames()
+            got = [*await anext(frames)]
+        assert len(got) < len(sent)  # of which the others came as well, and the end after them
+        with pytest.raises(BackendProtocolError):
+            await _gathered(frames, got)
+    assert [b"data: %b\n\n" % frame.data for frame in got] == sent
+
+
+async def test_what_came_slowly_before_a_connection_ended_is_read_before_the_fault(transport: HttpTransport) -> None:
+    sent = [openai.event({"text": f"{number:03} {'word ' * 30}"}) for number in range(900)]
+    got: list[Frame] = []
+    async with Upstream() as up:
+        up.answer(Reply(200, openai.SSE, [b"".join(sent), Cut()]))
+        call = HttpCall("POST", up.url, {}, b"{}")
+        async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
+            with pytest.raises(BackendProtocolError):
+                await _gathered(opened.frames(), got)
+    assert [b"data: %b\n\n" % frame.data for frame in got] == sent
+
+
+async def _gathered(frames: AsyncIterator[Sequence[Frame]], into: list[Frame]) -> None:
+    async for batch in frames:
+        into += batch
