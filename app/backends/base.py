@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NoReturn, Protocol, SupportsIndex, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, SecretStr
@@ -69,9 +70,9 @@ class BackendOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    @property
+    @cached_property
     def secrets(self) -> tuple[str, ...]:
-        """What must stand in no log, though backends repeat it."""
+        """What must stand in no log, though backends repeat it. No field: neither `repr` nor a dump shows it."""
         values = (getattr(self, name) for name in type(self).model_fields)
         return tuple(value.get_secret_value() for value in values if isinstance(value, SecretStr))
 

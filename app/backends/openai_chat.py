@@ -7,6 +7,7 @@ The wire is "Chat Completions" of the OpenAI API specification 2.3.0; what each 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import Any
 
 from pydantic import SecretStr, field_validator, model_validator
@@ -38,7 +39,7 @@ class ChatOptions(ProviderFlags):
     base_url: str
     api_key: SecretStr | None = None
 
-    @property
+    @cached_property
     @override
     def secrets(self) -> tuple[str, ...]:
         keys = (value for value in self.headers.values() if len(value) >= _KEY_MIN_CHARS)
