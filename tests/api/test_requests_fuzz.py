@@ -22,6 +22,7 @@ from tests.api.pictures import data_url, picture
 from tests.fakes import openai
 from tests.fakes.http import Received, Reply
 from tests.fakes.upstream import Upstream
+from tests.support.damage import places, put
 from tests.support.rawhttp import exchange
 from tests.support.server import Served, serving
 
@@ -136,23 +137,6 @@ def site(upstream_: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
     )
     with serving(tmp_path_factory.mktemp("fuzzed"), models, first_event_s=4, idle_s=4, log_level="error") as served:
         yield served
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path]
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        found += places(inner, (*path, key))
-    return found
-
-
-def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """A copy with another value at a path."""
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = put(value[path[0]], path[1:], new)
-    return copy
 
 
 def param_of(path: tuple[Any, ...]) -> str:

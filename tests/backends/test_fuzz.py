@@ -23,6 +23,7 @@ from app.core.events import Event, Failure, Finish, OcrRegions, TextDelta, Usage
 from app.core.types import Frame
 from app.transports.framing import EventTooLarge, SseDecoder
 from tests.backends.exchanges import CONTEXT, Exchange, chat_request, load
+from tests.support.damage import places, put
 
 KINDS = ("baidu_ocr", "ccai", "chatocr", "openai", "qianfan", "spark")
 EXCHANGES = {kind: load(kind) for kind in KINDS}
@@ -46,24 +47,6 @@ anything = st.recursive(
 RAW = {"NaN": b"NaN", "Infinity": b"-Infinity", "1e999": b"1e999", "deep": b"[" * 5000, "deep object": b'{"a":' * 5000,
        "digits": b"9" * 5000, "twice": b'{"code":1,"code":{}}', "not UTF-8": b'"\xff\xfe"', "cut": b'{"a"'}  # fmt: skip
 _HOLE = "hole-for-raw-json"
-
-
-def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The paths of all values within one, its own included."""
-    found = [path]
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for key, inner in items:
-        found += places(inner, (*path, key))
-    return found
-
-
-def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """A copy with another value at a path."""
-    if not path:
-        return new
-    copy = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = put(value[path[0]], path[1:], new)
-    return copy
 
 
 @st.composite

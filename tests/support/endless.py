@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.support.services import mortal
-
-_ROOT = Path(__file__).parents[2]
-_STOP_S = 5
+from tests.support.fake_process import fake_process
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,23 +59,5 @@ routes = [{{ backend = "endless", model = "*" }}]
 @contextmanager
 def endless() -> Iterator[Endless]:
     """Starts it on a free port; ends it with the block."""
-    process = subprocess.Popen(
-        mortal([sys.executable, "-m", "tests.fakes.endless", "--port", "0"]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd=_ROOT,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("listening on "), "the upstream did not start"
-            yield Endless(int(line.rsplit(":", 1)[1]))
-        finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
+    with fake_process("tests.fakes.endless") as port:
+        yield Endless(port)

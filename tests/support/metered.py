@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from tests.fakes.metered import Seen
-from tests.support.services import mortal
+from tests.support.fake_process import fake_process
 
-_ROOT = Path(__file__).parents[2]
-_STOP_S = 5
 _ENDED_S = 10
 _LOOK_S = 0.05
 
@@ -62,25 +57,5 @@ class Metered:
 @contextmanager
 def metered() -> Iterator[Metered]:
     """Starts it on a free port; ends it with the block."""
-    process = subprocess.Popen(
-        mortal([sys.executable, "-m", "tests.fakes.metered", "--port", "0"]),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        cwd=_ROOT,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("listening on "), "the upstream did not start"
-            yield Metered(int(line.rsplit(":", 1)[1].partition("/")[0]))
-        finally:
-            ended = process.poll()
-            process.terminate()
-            try:
-                process.wait(_STOP_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-            assert ended is None, f"the upstream had ended by itself: {ended}"
+    with fake_process("tests.fakes.metered") as port:
+        yield Metered(port)
