@@ -23,41 +23,62 @@ class SseDecoder:
 
     Args:
         max_event_bytes: bound on one event, complete or not.
+
+    Attributes:
+        pending_bytes: of the event that is not complete.
     """
 
     def __init__(self, max_event_bytes: int = 4 * 1024 * 1024) -> None:
         self._max_event_bytes = max_event_bytes
-        self._rest = b""
+        self._pieces: list[bytes] = []  # of an event that is not complete, their line ends made alike
+        self._held = b""  # of what came, a start or an end that means nothing without what follows
         self._at_start = True
+        self.pending_bytes = 0
 
     def feed(self, data: bytes) -> list[Frame]:
-        """Takes one network read; gives the events it completed, often none, often several.
+        """Takes one network read; gives the events it completed, often none, often several. What an event costs is in
+        proportion to its size, however small the reads.
 
         Raises:
             EventTooLarge: an event exceeds the bound.
         """
-        buffer = self._rest + data if self._rest else data
-        if self._at_start and buffer:
-            if len(buffer) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(buffer):
-                self._rest = buffer
-                return []
-            buffer = buffer.removeprefix(_BYTE_ORDER_MARK)
+        piece = self._line_ends_alike(self._held + data if self._held else data)
+        if piece:
+            ends = b"\n\n" in (self._pieces[-1][-1:] + piece if self._pieces else piece)
+            self._pieces.append(piece)
+            self.pending_bytes += len(piece)
+            if ends:
+                return self._cut()
+        if self.pending_bytes > self._max_event_bytes:
+            raise EventTooLarge
+        return []
+
+    def _line_ends_alike(self, data: bytes) -> bytes:
+        self._held = b""
+        if self._at_start and data:
+            if len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
+                self._held = data
+                return b""
+            data = data.removeprefix(_BYTE_ORDER_MARK)
             self._at_start = False
-        held = b""
-        if b"\r" in buffer:
-            if buffer.endswith(b"\r"):  # its line feed may come with the next read
-                buffer, held = buffer[:-1], b"\r"
-            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        blocks = buffer.split(b"\n\n")
-        rest = blocks.pop() + held
+        if b"\r" in data:
+            if data.endswith(b"\r"):  # its line feed may come with the next read
+                data, self._held = data[:-1], b"\r"
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        return data
+
+    def _cut(self) -> list[Frame]:
+        blocks = b"".join(self._pieces).split(b"\n\n")
+        rest = blocks.pop()
         if len(rest) > self._max_event_bytes:
             raise EventTooLarge
-        self._rest = rest
+        self._pieces = [rest] if rest else []
+        self.pending_bytes = len(rest)
         return self._frames(blocks)
 
     def end(self) -> list[Frame]:
         """The stream ended: gives an event whose closing blank line never came."""
-        rest, self._rest = self._rest.removesuffix(b"\r"), b""
+        rest, self._pieces = b"".join(self._pieces), []
         return self._frames([rest])
 
     def _frames(self, blocks: list[bytes]) -> list[Frame]:

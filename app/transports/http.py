@@ -114,11 +114,11 @@ class HttpReply(PeekableReply):
 
     async def _read(self) -> bytes:
         ahead, self._ahead = self._ahead, b""
-        return ahead or await self._more()
+        return ahead or await self._more(BATCH_BYTES)
 
-    async def _more(self) -> bytes:
-        """A batch. Of a body that broke off, first what came before: aiohttp would pass that over, and with it words
-        that were said, or even the end of an answer that is whole."""
+    async def _more(self, size_bytes: int) -> bytes:
+        """Up to as much. Of a body that broke off, first what came before: aiohttp would pass that over, and with it
+        words that were said, or even the end of an answer that is whole."""
         content = self._content
         if (fault := content.exception()) is not None:
             content.set_exception(None)  # type: ignore[arg-type] # there is no other way to what it holds
@@ -126,7 +126,7 @@ class HttpReply(PeekableReply):
             content.set_exception(fault)
             if rest:
                 return rest
-        return await content.read(BATCH_BYTES)
+        return await content.read(size_bytes)
 
     @override
     async def body(self) -> bytes:
@@ -155,9 +155,11 @@ class HttpReply(PeekableReply):
                 left_bytes -= len(data)
                 if left_bytes < 0 and not self._cumulative:
                     raise self._broken("the stream is over the bound", retryable=False)
-                yield decoder.feed(data)
-                data = await self._more()
-            yield decoder.end()
+                if batch := decoder.feed(data):
+                    yield batch
+                data = await self._more(max(BATCH_BYTES, decoder.pending_bytes))  # a large event waits for its end
+            if batch := decoder.end():
+                yield batch
         except _CAUGHT as error:
             raise _mapped(error, self._backend) from error
         except EventTooLarge as error:

@@ -162,3 +162,15 @@ async def test_what_came_slowly_before_a_connection_ended_is_read_before_the_fau
 async def _gathered(frames: AsyncIterator[Sequence[Frame]], into: list[Frame]) -> None:
     async for batch in frames:
         into += batch
+
+
+async def test_event_much_larger_than_a_sip_comes_whole_between_small_ones(transport: HttpTransport) -> None:
+    large = "图" * 1_000_000
+    sent = [openai.event({"text": text}) for text in ("before", large, "after")]
+    got: list[Frame] = []
+    async with Upstream() as up:
+        up.answer(Reply(200, openai.SSE, [b"".join(sent)]))
+        call = HttpCall("POST", up.url, {}, b"{}")
+        async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
+            await _gathered(opened.frames(), got)
+    assert [b"data: %b\n\n" % frame.data for frame in got] == sent
