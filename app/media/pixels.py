@@ -19,6 +19,7 @@ from PIL import (  # noqa: F401 - the plugins register themselves with Pillow
     AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
+    ImageChops,
     ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
@@ -69,6 +70,7 @@ _TRANSPOSE = {
 }
 _COLOURS: dict[str, ColourModel] = {"CMYK": "cmyk", "L": "grey", "RGB": "rgb"}
 _TURNED = frozenset({5, 6, 7, 8})
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # TIFF 6.0, section 8
 _TO_8_BITS = [(value * 255 + 32767) // 65535 for value in range(65536)]
 
 
@@ -124,10 +126,11 @@ class Decoding:
         with pillow_errors():
             self._image.load()
             profile = self._profile()
-            clear = self._image.info.get("transparency")
-            if self._container.bit_depth == 16 and isinstance(clear, tuple):  # Pillow halves the samples, not these
-                self._image.info["transparency"] = tuple(sample >> 8 for sample in clear)
+            if self._container.format == "png":
+                _scale_clear(self._image, self._container.bit_depth)
             picture = _opaque(self._image)
+            if _is_negative(self._image):
+                picture = ImageChops.invert(picture)
             if self._frame_px is not None:
                 picture = _framed(picture, self._frame_px)
             picture = _to_srgb(picture, profile)
@@ -141,6 +144,26 @@ class Decoding:
             return self._container.profile
         found = self._image.info.get("icc_profile")  # of the formats whose walk does not look for it
         return found if isinstance(found, bytes) and len(found) <= MAX_PROFILE_BYTES else None
+
+
+def _scale_clear(image: PIL.Image.Image, bit_depth: int) -> None:
+    """Brings the colour that a PNG declares transparent to the 8 bits that Pillow makes of the samples, not of it.
+    Bits beyond the depth mean nothing (PNG third edition, 11.3.1.1)."""
+    clear = image.info.get("transparency")
+    most = (1 << bit_depth) - 1
+    if isinstance(clear, tuple):
+        image.info["transparency"] = tuple((sample & most) >> max(bit_depth - 8, 0) for sample in clear)
+    elif isinstance(clear, int) and image.mode == "L":
+        image.info["transparency"] = (clear & most) * 255 // most
+
+
+def _is_negative(image: PIL.Image.Image) -> bool:
+    """A TIFF whose zero is white, of more than 8 bits: only up to them Pillow turns such samples over."""
+    return (
+        isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.mode.startswith(("I", "F"))
+        and image.tag_v2.get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+    )
 
 
 def _opaque(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -168,9 +191,10 @@ def _framed(picture: PIL.Image.Image, frame_px: tuple[int, int, int, int]) -> PI
 def _on_white(image: PIL.Image.Image) -> PIL.Image.Image:
     if image.mode in ("La", "RGBa"):
         image = image.convert("LA" if image.mode == "La" else "RGBA")
-    layered = image if image.mode == "RGBA" else image.convert("RGBA")
-    canvas = PIL.Image.new("RGB", layered.size, "white")
-    canvas.paste(layered, mask=layered.getchannel("A"))
+    grey = image.mode in ("1", "L", "LA")  # stays so: its profile, if it has one, is for grey
+    layered = image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    canvas = PIL.Image.new("L" if grey else "RGB", layered.size, "white")
+    canvas.paste(layered.convert(canvas.mode), mask=layered.getchannel("A"))
     return canvas
 
 

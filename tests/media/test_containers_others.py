@@ -218,6 +218,14 @@ def test_tiff_made_by_hand_is_read() -> None:
     assert_shows(fit(data), [(128, 128, 128)] * 4)
 
 
+@pytest.mark.parametrize(("depth", "light"), [(8, b"\x40"), (16, b"\x40\x40")])
+def test_tiff_whose_zero_is_white_is_turned_over(depth: int, light: bytes) -> None:
+    white_is_zero = ((258, 3, 1, depth), (259, 3, 1, 1), (262, 3, 1, 0), (277, 3, 1, 1))
+    pixels = light * 256
+    size = ((256, 4, 1, 16), (257, 4, 1, 16), (273, 4, 1, 8), (278, 4, 1, 16), (279, 4, 1, len(pixels)))
+    assert_shows(fit(tiff(*size, *white_is_zero, data=pixels)), [(191, 191, 191)] * 4)
+
+
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -114,6 +114,9 @@ def test_profile_of_grey_gamma_is_converted() -> None:
     linear = profile(b"GRAY", {b"kTRC": curve(256), b"wtpt": P3_TAGS[b"wtpt"]})
     grey = PIL.Image.new("L", (32, 32), 128)
     assert_shows(fit(saved("PNG", linear, grey)), [(188, 188, 188)] * 4, within=3)
+    assert_shows(fit(saved("PNG", linear, grey.convert("LA"))), [(188, 188, 188)] * 4, within=3)
+    clear = png_with(saved("PNG", linear, grey), png_chunk(b"tRNS", b"\0\x07"))
+    assert_shows(fit(clear), [(188, 188, 188)] * 4, within=3)
 
 
 @pytest.mark.parametrize("embedded", [b"rubbish", P3[:200], profile(b"CMYK", {}), b"\0" * 132])
