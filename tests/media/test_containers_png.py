@@ -116,6 +116,32 @@ def test_png_that_claims_more_pixels_than_deflate_can_hold_is_refused() -> None:
         fit(png(7000, 7000, 8, 2, zlib.compress(bytes(1000))))
 
 
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        zlib.compress(bytes(9) * 8) + SECRET,
+        zlib.compress(bytes(9) * 8 + SECRET, level=0),
+    ],
+)
+def test_small_png_with_more_than_its_rows_is_written_anew(pixels: bytes) -> None:
+    data = png(8, 8, 8, 0, pixels)
+    image = fit(data)
+    assert image.data != data
+    assert_shows(image, [(0, 0, 0)] * 4)
+
+
+def test_small_png_of_many_pieces_passes_untouched() -> None:
+    packed = zlib.compress(bytes(9) * 8)
+    pieces = b"".join(png_chunk(b"IDAT", packed[at : at + 1]) for at in range(1, len(packed)))
+    data = png(8, 8, 8, 0, packed[:1], after=pieces + png_chunk(b"IDAT"))
+    assert fit(data).data is data
+
+
+def test_png_of_rows_that_no_filter_made_is_not_passed_on() -> None:
+    with pytest.raises(ImageRejected, match="pixel data is damaged"):
+        fit(png(8, 8, 8, 0, zlib.compress(bytes([9] * 9) * 8)))
+
+
 def test_large_png_is_not_inflated_whole() -> None:
     side = 2000
     data = png(side, side, 8, 0, zlib.compress(bytes(side * (side + 1))))
@@ -194,6 +220,23 @@ def test_colour_declared_transparent_is_shown_white(depth: int, colour_type: int
     assert_shows(fit(flat_png(16, depth, colour_type, samples, before=png_chunk(b"tRNS", clear))), [WHITE] * 4)
 
 
+@pytest.mark.parametrize(("depth", "bits_beyond"), [(1, 0), (2, 0), (4, 0), (2, 0x0100), (4, 0x0100)])
+@pytest.mark.parametrize("clear", [0, 1])
+def test_grey_of_few_bits_declared_transparent_is_shown_white(depth: int, bits_beyond: int, clear: int) -> None:
+    of_zero, of_one = bytes(2 * depth), bytes([sum(1 << at for at in range(0, 8, depth))]) * (2 * depth)
+    data = png(
+        16,
+        16,
+        depth,
+        0,
+        zlib.compress((b"\0" + of_zero) * 8 + (b"\0" + of_one) * 8),
+        before=png_chunk(b"tRNS", struct.pack(">H", clear | bits_beyond)),
+    )
+    grey_of_one = 255 // ((1 << depth) - 1)
+    top, bottom = (WHITE, (grey_of_one,) * 3) if clear == 0 else ((0, 0, 0), WHITE)
+    assert_shows(fit(data), [top, top, bottom, bottom])
+
+
 @pytest.mark.parametrize(
     ("depth", "colour_type", "samples", "seen"),
     [
@@ -208,6 +251,13 @@ def test_transparency_is_flattened_on_white(
     depth: int, colour_type: int, samples: list[int], seen: tuple[int, int, int]
 ) -> None:
     assert_shows(fit(flat_png(16, depth, colour_type, samples)), [seen] * 4, within=3)
+
+
+@pytest.mark.parametrize(("depth", "samples"), [(8, [7]), (8, [220, 30, 30])])
+def test_bits_beyond_the_depth_of_a_transparent_colour_mean_nothing(depth: int, samples: list[int]) -> None:
+    clear = b"".join(struct.pack(">H", 0x100 | sample) for sample in samples)
+    colour_type = 0 if len(samples) == 1 else 2
+    assert_shows(fit(flat_png(16, depth, colour_type, samples, before=png_chunk(b"tRNS", clear))), [WHITE] * 4)
 
 
 def test_transparent_palette_index_is_shown_white() -> None:

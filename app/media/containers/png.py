@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
 
 from app.media.containers.model import (
     MAX_PROFILE_BYTES,
@@ -23,6 +24,7 @@ from app.media.exif import orientation_of
 _MAX_CHUNKS = 100_000
 _MAX_DEFLATE_RATIO = 1032  # zlib's own limit
 _PROBE_BYTES = 256 * 1024
+_LAST_FILTER = 4  # of those that a row may name
 _END = b"IEND\xaeB`\x82"
 
 _COLOURS: dict[int, tuple[ColourModel, int, frozenset[int]]] = {  # type: model, channels, bit depths
@@ -163,8 +165,8 @@ class _Walk:
             raise damaged("PNG", "has no pixels")
         if self._colour_type == 3 and not self._has_palette:
             raise damaged("PNG", "has no palette")
-        self._probe_pixels()
-        return self._described(self._keep.result(), passable=self._bit_depth <= 8)
+        sound = self._probe_pixels()
+        return self._described(self._keep.result(), passable=sound and self._bit_depth <= 8)
 
     def _described(self, clean: bytes, *, passable: bool) -> Container:
         alpha = self._colour_type in (4, 6)
@@ -182,25 +184,41 @@ class _Walk:
             passable=passable,
         )
 
-    def _probe_pixels(self) -> None:
-        """Inflates the first part of the pixels: rubbish shows at once, and a small picture is proved whole."""
+    def _probe_pixels(self) -> bool:
+        """Inflates the first part of the pixels: rubbish shows at once, and a small picture is proved whole.
+
+        Returns:
+            Whether they may pass. A small picture's do where they are its rows and nothing else: what hides behind
+            them goes when it is written anew.
+        """
         expected = self._raw_bytes()
         if sum(map(len, self._pixels)) * _MAX_DEFLATE_RATIO < expected:
             raise truncated("PNG")
         wanted = min(expected, _PROBE_BYTES)
         stream = zlib.decompressobj()
-        got = 0
+        rows = bytearray()
+        pieces = iter(self._pixels)
         try:
-            for piece in self._pixels:
-                got += len(stream.decompress(piece, wanted - got))
-                if got >= wanted:
-                    return
+            for piece in pieces:
+                rows += stream.decompress(piece, wanted - len(rows))
+                if len(rows) >= wanted:
+                    break
         except zlib.error:
             raise damaged("PNG", "does not inflate") from None
-        raise truncated("PNG")
+        if len(rows) < wanted:
+            raise truncated("PNG")
+        return self._filters_exist(rows) and (wanted < expected or _ends_there(stream, pieces))
+
+    def _filters_exist(self, rows: bytearray) -> bool:
+        row_bytes = 1 + (self._width_px * self._bits_per_pixel + 7) // 8
+        return bool(self._interlace) or max(rows[::row_bytes]) <= _LAST_FILTER
+
+    @property
+    def _bits_per_pixel(self) -> int:
+        return self._bit_depth * _COLOURS[self._colour_type][1]
 
     def _raw_bytes(self) -> int:
-        bits = self._bit_depth * _COLOURS[self._colour_type][1]
+        bits = self._bits_per_pixel
         if not self._interlace:
             return self._height_px * (1 + (self._width_px * bits + 7) // 8)
         total = 0
@@ -209,3 +227,12 @@ class _Walk:
             rows = -(-(self._height_px - top) // step_y) if self._height_px > top else 0
             total += rows * (1 + (columns * bits + 7) // 8) if columns else 0
         return total
+
+
+def _ends_there(stream: zlib._Decompress, rest: Iterator[memoryview]) -> bool:
+    """Whether a stream, inflated to where it should end, ends just there, and soundly."""
+    try:
+        more = stream.decompress(b"".join((stream.unconsumed_tail, *rest)), 1)
+    except zlib.error:
+        return False
+    return stream.eof and not more and not stream.unused_data
