@@ -116,6 +116,22 @@ async def test_what_clients_make_of_base64_is_read(
         assert await read(Sources(fetcher), header + text + line_break) == data
 
 
+async def test_base64_written_in_escapes_alone_is_read(sources: Sources) -> None:
+    escaped = "".join(f"%{ord(letter):02x}" for letter in ENCODED)
+    assert await read(sources, "data:image/png;base64," + escaped) == PNG
+
+
+async def test_many_usual_escapes_are_read(sources: Sources) -> None:
+    data = bytes([0xFB, 0xFF]) * 150_000  # base64 of nothing but plus and slash
+    escaped = base64.b64encode(data).decode().replace("+", "%2b").replace("/", "%2F")
+    assert await read(sources, "data:image/png;base64," + escaped) == data
+
+
+@pytest.mark.parametrize("escape", ["%41", "%"])
+async def test_escapes_that_nobody_needs_are_not_decoded_by_the_million(sources: Sources, escape: str) -> None:
+    assert "not hold valid base64" in str(await refusal(sources, "data:image/png;base64," + escape * 100_000))
+
+
 @pytest.mark.parametrize(
     "data", [PNG, AWKWARD, b"GIF89a", b"RIFF\0\0\0\0WEBPVP8 ", b"\0\0\0\x18ftypheic" + bytes(3000)]
 )
