@@ -20,9 +20,13 @@ MAX_KEYS = 20_000
 MAX_STRINGS = 100_000
 MAX_BRACKETS = 100_000
 MAX_COMMAS = 200_000
+MAX_DIGITS = 400
+"""In a row, of a number; the largest there is for most readers has 309. A machine word apart, numbers take time by the
+square of their length to be read and written, and all else stands still for it."""
 OFF_LOOP_BYTES = 256 * 1024
 
 _BRACKETS = re.compile(rb"[\[\]{}]")
+_LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
 _STRING_REST = re.compile(rb'(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _AT_PATH = re.compile(r" - at `\$\.?([^`]*)`$")  # the last one: before it may stand what the caller wrote
 _MISSING = re.compile(r"^Object missing required field `(.+)`")
@@ -105,11 +109,19 @@ def _parse(data: bytes) -> tuple[ChatBody, dict[str, Any]]:
         body = _DECODER.decode(data)
         unknown = keys - _KNOWN
         raw = _RAW_DECODER.decode(data) if unknown else {}
-        return body, {key: msgspec.json.decode(raw[key]) for key in unknown}
+        return body, {key: _decode_unknown(key, raw[key]) for key in unknown}
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
         raise InvalidRequest("The request body is not valid JSON.") from error
+
+
+def _decode_unknown(key: str, value: msgspec.Raw) -> Any:
+    try:
+        return msgspec.json.decode(value)
+    except msgspec.ValidationError as error:  # a number that no number can hold
+        reason, _, _ = str(error).partition(" - at ")
+        raise InvalidRequest(f"Invalid `{shown(key)}`: {shown(reason).lower()}.", param=shown(key)) from error
 
 
 def _explained(message: str) -> InvalidRequest:
@@ -139,12 +151,14 @@ def top_level_keys(data: bytes) -> set[str]:
     opened: list[set[str]] = []  # the keys of each object that is open; of a list, none
     outermost: set[str] = set()
     strings = brackets = commas = keys = position = 0
-    previous = slice(0)
+    previous, field = slice(0), ""
     while True:
         quote = data.find(b'"', position)
         gap = data[position:quote] if quote >= 0 else data[position:]
         if gap.lstrip()[:1] == b":" and opened:
-            _note(opened[-1], data[previous], data)
+            key = _note(opened[-1], data[previous], data)
+            field = key if len(opened) == 1 else field
+        _check_numbers(gap, field)
         keys += gap.count(b":")
         commas += gap.count(b",")
         for bracket in _BRACKETS.finditer(gap):
@@ -164,8 +178,8 @@ def top_level_keys(data: bytes) -> set[str]:
     return outermost
 
 
-def _note(keys: set[str], key: bytes, document: bytes) -> None:
-    """Adds a key to those of its object."""
+def _note(keys: set[str], key: bytes, document: bytes) -> str:
+    """Adds a key to those of its object, and gives its name."""
     try:
         name: str = msgspec.json.decode(key, type=str)
     except (msgspec.DecodeError, UnicodeError) as error:
@@ -173,6 +187,21 @@ def _note(keys: set[str], key: bytes, document: bytes) -> None:
     if name in keys:
         raise _given_twice(document, name)
     keys.add(name)
+    return name
+
+
+def _check_numbers(gap: bytes, field: str) -> None:
+    """Looks at what stands between two strings.
+
+    Args:
+        field: of the outermost object, in which it stands.
+    """
+    if len(gap) > MAX_DIGITS and _LONG_NUMBER.search(gap):
+        where = shown(field)
+        words = f"`{where}` holds" if where else "The request body holds"
+        raise InvalidRequest(
+            f"{words} a number of more than {MAX_DIGITS} digits; send a smaller one.", param=where or None
+        )
 
 
 def _check_utf8(data: bytes) -> None:
