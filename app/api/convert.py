@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, assert_never
 
 from msgspec import to_builtins
 
 from app.api import schemas
-from app.core.errors import InvalidRequest, PayloadTooLarge, UnsupportedFeature
+from app.core.errors import InvalidRequest, PayloadTooLarge, UnsupportedFeature, shown
 from app.core.types import ChatRequest, ImagePart, ImageSource, Message, Part, Role, TextPart, ToolCall
 
 _ROLES: dict[str, Role] = {
@@ -34,6 +35,7 @@ def to_request(body: schemas.ChatBody, unknown: dict[str, Any], *, max_images: i
     """
     if body.top_logprobs is not None and not body.logprobs:
         raise InvalidRequest("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
+    _check_logit_bias(body.logit_bias or {})
     messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages))
     if sum(len(message.images) for message in messages) > max_images:
         raise PayloadTooLarge(f"A request may hold {max_images} pictures at most.", param="messages")
@@ -63,6 +65,13 @@ def to_request(body: schemas.ChatBody, unknown: dict[str, Any], *, max_images: i
     )
 
 
+def _check_logit_bias(biases: Mapping[str, float]) -> None:
+    for token in biases:
+        if not (token.isascii() and token.isdecimal()):
+            words = f"`logit_bias` has ids of tokens as keys, whole numbers; {shown(token)!r} is none."
+            raise InvalidRequest(words, param="logit_bias")
+
+
 def _without_nulls(value: object) -> dict[str, Any]:
     return {name: item for name, item in to_builtins(value).items() if item is not None}
 
@@ -78,12 +87,21 @@ def _tool(tool: schemas.Tool, index: int) -> dict[str, Any]:
 def _tool_choice(body: schemas.ChatBody) -> str | dict[str, Any] | None:
     choice = body.tool_choice
     if isinstance(choice, schemas.NamedToolChoice):
+        if choice.type != "function":
+            raise InvalidRequest("`tool_choice.type` can only be function.", param="tool_choice.type")
         if choice.function is None:
             raise InvalidRequest("`tool_choice.function` is required.", param="tool_choice.function")
-        return _without_nulls(choice)
+        _check_is_offered(choice.function.name, body)
+        return {"type": "function", "function": {"name": choice.function.name}}
     if choice == "required" and not body.tools:
         raise InvalidRequest("`tool_choice` is required, but there are no `tools`.", param="tool_choice")
     return choice
+
+
+def _check_is_offered(name: str, body: schemas.ChatBody) -> None:
+    if not any(tool.function is not None and tool.function.name == name for tool in body.tools or ()):
+        words = f"`tool_choice` names the function {shown(name)!r}, which is none of `tools`."
+        raise InvalidRequest(words, param="tool_choice.function.name")
 
 
 def _response_format(wanted: schemas.ResponseFormat | None) -> dict[str, Any] | None:
@@ -91,7 +109,8 @@ def _response_format(wanted: schemas.ResponseFormat | None) -> dict[str, Any] | 
         return None
     if wanted.type == "json_schema" and wanted.json_schema is None:
         raise InvalidRequest("`response_format.json_schema` is required.", param="response_format.json_schema")
-    return _without_nulls(wanted)
+    json_schema = {} if wanted.json_schema is None else {"json_schema": _without_nulls(wanted.json_schema)}
+    return {"type": wanted.type, **json_schema}
 
 
 def _message(message: schemas.Message, path: str) -> Message:
@@ -141,7 +160,7 @@ def _part(part: schemas.Part, role: str, path: str) -> Part:
 
 def _image(part: schemas.ImagePart, role: str, path: str) -> ImagePart:
     if role not in ("user", "tool"):
-        raise InvalidRequest(f"A {role} message cannot hold pictures.", param=f"{path}.type")
+        raise InvalidRequest(f"Messages of the role {role} cannot hold pictures.", param=f"{path}.type")
     if isinstance(part.image_url, str):
         return ImagePart(ImageSource(part.image_url, f"{path}.image_url"))
     source = ImageSource(part.image_url.url, f"{path}.image_url.url")

@@ -14,7 +14,7 @@ MAX_MESSAGES = 2048
 MAX_PARTS = 512
 MAX_TOOLS = 128
 _INT_32 = 2**31 - 1
-_INT_53 = 2**53 - 1
+_INT_64 = 2**63 - 1
 
 Detail: TypeAlias = Literal["auto", "low", "high", "original"]
 Penalty: TypeAlias = Annotated[float, Meta(ge=-2, le=2)]
@@ -107,9 +107,16 @@ class NamedToolChoice(Wire):
     function: FunctionName | None = None
 
 
+class JsonSchema(Wire):
+    name: Annotated[str, Meta(min_length=1, max_length=128)]
+    description: str | None = None
+    schema: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
 class ResponseFormat(Wire):
     type: Literal["text", "json_object", "json_schema"]
-    json_schema: dict[str, Any] | None = None
+    json_schema: JsonSchema | None = None
 
 
 class ChatBody(Wire):
@@ -122,7 +129,7 @@ class ChatBody(Wire):
     temperature: Annotated[float, Meta(ge=0, le=2)] | None = None
     top_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     stop: str | Annotated[list[str], Meta(max_length=4)] | None = None
-    seed: Annotated[int, Meta(ge=-_INT_53, le=_INT_53)] | None = None
+    seed: Annotated[int, Meta(ge=-_INT_64 - 1, le=_INT_64)] | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None

@@ -80,11 +80,36 @@ def refused(response: httpx2.Response, status: int = 400) -> dict[str, Any]:
         ({"logit_bias": {"1": 101}}, "logit_bias[...]"),
         ({"top_logprobs": 5}, "top_logprobs"),
         ({"response_format": {"type": "xml"}}, "response_format.type"),
+        ({"logit_bias": {"cat": 1}}, "logit_bias"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias"),
+        ({"seed": 2**63}, "seed"),
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
+        ({"response_format": {"type": "json_schema", "json_schema": {}}}, "response_format.json_schema.name"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": 1}}},
+            "response_format.json_schema.name",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": []}}},
+            "response_format.json_schema.schema",
+        ),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": "yes"}}},
+            "response_format.json_schema.strict",
+        ),
         ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"tool_choice": "sometimes"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tool_choice": {"type": "function"}}, "tool_choice.function"),
+        ({"tool_choice": {"type": "hologram"}}, "tool_choice.type"),
+        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, "tool_choice.function.name"),
+        (
+            {
+                "tools": [{"type": "function", "function": {"name": "g"}}],
+                "tool_choice": {"type": "function", "function": {"name": "f"}},
+            },
+            "tool_choice.function.name",
+        ),
         ({"stream_options": "yes", "stream": True}, "stream_options"),
     ],
 )

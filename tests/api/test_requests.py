@@ -71,6 +71,21 @@ def test_unknown_fields_and_nulls_are_ignored_and_never_forwarded(served: Served
     assert set(sent(upstream)) <= {"model", "messages", "stream"}
 
 
+def test_what_openai_takes_reaches_the_backend_as_it_was_meant(served: Served, upstream: Upstream) -> None:
+    upstream.answer(openai.answer("ok"))
+    schema = {"type": "object", "properties": {"a": {"type": ["string", "null"], "default": None}}}
+    fields = {
+        "seed": 2**63 - 1,
+        "logit_bias": {"50256": -100},
+        "tools": [TOOL],
+        "tool_choice": {"type": "function", "function": {"name": TOOL["function"]["name"]}},
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": None}},
+    }
+    assert served.chat(**fields).status_code == 200
+    fields["response_format"] = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
+    assert {name: sent(upstream)[name] for name in fields} == fields
+
+
 def test_cache_control_on_parts_is_ignored(served: Served, upstream: Upstream) -> None:
     upstream.answer(openai.answer("ok"))
     parts = [{"type": "text", "text": "hi", "cache_control": {"type": "ephemeral"}}]
