@@ -1,8 +1,11 @@
-"""uvicorn's HTTP/1.1 protocol: deaf to offers of HTTP/2 in clear text, with a bound on heads, on how long requests take
-to arrive and answers to be taken, and errors as ours are.
+"""uvicorn's HTTP/1.1 protocol: deaf to offers of other protocols, with a bound on heads, on how long requests take to
+arrive and answers to be taken, and errors as ours are.
 
 Java's HttpClient offers `Upgrade: h2c` with its first request. A server may ignore an offer (RFC 9110, section 7.8),
-but httptools takes it as accepted and stops before the body. So the offer is struck before the parser sees it.
+but httptools takes it as accepted and stops before the body. So offers are struck before the parser sees them.
+
+A request has one Host (RFC 9112, section 3.2), and trailers are no headers (RFC 9110, section 6.5.1): who stands before
+us may have decided by another Host than we see, or by a head without the key that comes behind the body.
 
 The parser gathers a head, or the trailers of a chunked body, for as long as it comes: before any key was looked at, one
 connection could fill the memory.
@@ -33,7 +36,8 @@ from app.api.errors import error_object, status_of
 from app.api.language import language_in
 from app.core.errors import GatewayError, InvalidRequest, RequestTooSlow
 
-_OFFER = re.compile(rb"\r\nupgrade:[ \t]*h2c[ \t]*(?=\r\n)", re.IGNORECASE)
+_OFFER = re.compile(rb"\r\nupgrade:[^\r\n]*(?=\r\n)", re.IGNORECASE)
+_HOST = re.compile(rb"[^\x00-\x20/?#@\\\x7f]*")  # whatever names a host, and its port
 _END_OF_HEAD = b"\r\n\r\n"
 _VERSIONS = frozenset({"1.0", "1.1"})
 _HEAD_BYTES = 8192
@@ -72,7 +76,7 @@ class Http1Protocol(HttpToolsProtocol):
     """One connection. The app's lifespan says at which pace, as its state `PACE`."""
 
     # beside uvicorn's own attributes: with these its dictionary would be too large to share its keys, and grow fivefold
-    __slots__ = ("_arrival", "_begun", "_drop", "_head_bytes", "_idle_since_s", "_pace")
+    __slots__ = ("_arrival", "_begun", "_drop", "_head_bytes", "_idle_since_s", "_in_body", "_pace")
 
     flow: _Flow
 
@@ -87,6 +91,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._pace: Pace = app_state.get(PACE) or Pace()
         self._arrival = Arrival(self._pace.arrival_s, held_up=self._held_up, late=self._too_slow, loop=self.loop)
         self._begun = False
+        self._in_body = False  # from the end of a request's head to its own
         self._head_bytes = 0  # received since a head was whole or a piece of a body came
         self._idle_since_s = 0.0
         self._drop: asyncio.TimerHandle | None = None  # ends the connection, unless the caller takes what was written
@@ -115,8 +120,7 @@ class Http1Protocol(HttpToolsProtocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        in_body = self.cycle is not None and not self.cycle.response_complete
-        if not in_body and b"h2c" in data[:_HEAD_BYTES]:
+        if not self._in_body and b"\nupgrade:" in data[:_HEAD_BYTES].lower():
             head, end, rest = data.partition(_END_OF_HEAD)
             data = _OFFER.sub(b"", head + end[:2]) + end[2:] + rest
         self._head_bytes += len(data)
@@ -135,8 +139,9 @@ class Http1Protocol(HttpToolsProtocol):
 
     @override
     def send_400_response(self, msg: str) -> None:
-        """Answers what is no HTTP request."""
-        self._refuse(InvalidRequest(f"The request could not be read: {msg}"))
+        """Answers what is no HTTP request; once, as the parser tells of an error of ours again."""
+        if not self.transport.is_closing():
+            self._refuse(InvalidRequest(f"The request could not be read: {msg}"))
 
     def _refuse(self, error: GatewayError) -> None:
         """Answers what never became a request of the app, so what the edge adds stands here; and closes."""
@@ -160,10 +165,20 @@ class Http1Protocol(HttpToolsProtocol):
         super().on_message_begin()
 
     @override
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_body:
+            super().on_header(name, value)
+
+    @override
     def on_headers_complete(self) -> None:
         self._head_bytes = 0
-        if self.parser.get_http_version() not in _VERSIONS:
+        self._in_body = True
+        version = self.parser.get_http_version()
+        if version not in _VERSIONS:
             raise HttpParserError("unknown version")  # which is answered as all that cannot be read
+        self._check_host(version)
+        if version == "1.0":
+            self.expect_100_continue = False  # it knows of no interim answers
         self._arrival.body()
         super().on_headers_complete()
 
@@ -173,9 +188,19 @@ class Http1Protocol(HttpToolsProtocol):
         self._arrival.grew(len(body))
         super().on_body(body)
 
+    def _check_host(self, version: str) -> None:
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 and (hosts or version != "1.0"):
+            self.send_400_response("send one Host header.")
+        elif hosts and not _HOST.fullmatch(hosts[0]):
+            self.send_400_response("its Host header names no host.")
+        else:
+            return
+        raise HttpParserError("no sound host")
+
     @override
     def on_message_complete(self) -> None:
-        self._begun = False
+        self._begun = self._in_body = False
         self._arrival.whole()
         super().on_message_complete()
 
