@@ -91,7 +91,7 @@ class NewKey(KeyChanges):
     """A key to be made."""
 
     name: str = Field(json_schema_extra=_PRINTABLE)
-    admin: bool = Field(False, description="May also administer the gateway.")
+    admin: StrictBool = Field(False, description="May also administer the gateway.")
 
 
 class Credit(_Body):

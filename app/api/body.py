@@ -52,7 +52,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes:
             read the answer.
         CallerLeft: the connection ended first.
     """
-    _check_headers(headers)
+    check_headers(headers)
     declared = headers.get(b"content-length", b"")
     size = int(declared) if declared.isdigit() else 0
     pieces: list[bytes] = []
@@ -83,8 +83,12 @@ def _too_large(max_bytes: int) -> GatewayError:
     return PayloadTooLarge(f"The request body is larger than {mib} MiB; send fewer or smaller pictures.")
 
 
-def _check_headers(headers: Mapping[bytes, bytes]) -> None:
-    """Any content type is read as JSON, as `curl -d` sends a wrong one; forms with parts and packed bodies are not."""
+def check_headers(headers: Mapping[bytes, bytes]) -> None:
+    """Any content type is read as JSON, as `curl -d` sends a wrong one; forms with parts and packed bodies are not.
+
+    Raises:
+        UnsupportedMediaType: it is one of these.
+    """
     if headers.get(b"content-type", b"").lower().startswith(b"multipart/"):
         raise UnsupportedMediaType("Send the request as JSON (Content-Type: application/json), not as a form.")
     if headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b""):
@@ -113,6 +117,21 @@ def _parse(data: bytes) -> tuple[ChatBody, dict[str, Any]]:
     except msgspec.ValidationError as error:
         raise _explained(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, KeyError) as error:
+        raise InvalidRequest("The request body is not valid JSON.") from error
+
+
+def check_object(data: bytes) -> None:
+    """Makes sure that a body is a JSON object within the bounds, whoever reads it then.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    top_level_keys(data)
+    try:
+        _RAW_DECODER.decode(data)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from error
+    except msgspec.DecodeError as error:
         raise InvalidRequest("The request body is not valid JSON.") from error
 
 

@@ -1,4 +1,5 @@
-"""Routes with small bodies, read within a bound: the framework reads all that comes, before it looks at the key."""
+"""Routes with small JSON bodies, read within a bound and as strictly as chat requests: the framework reads all that
+comes, before it looks at the key, in any encoding, and of a field that is written twice it takes the last."""
 
 from __future__ import annotations
 
@@ -7,22 +8,44 @@ from typing import Any
 
 from fastapi import HTTPException, Request, Response
 from fastapi.routing import APIRoute
+from starlette.requests import ClientDisconnect
 from typing_extensions import override
 
+from app.api.body import check_headers, check_object
+from app.api.deps import header_map
+
 MAX_BYTES = 64 * 1024
+_CONTENT_TYPE = b"content-type"
+_JSON = (_CONTENT_TYPE, b"application/json")
 
 
 class BoundedRoute(APIRoute):
-    """A route whose body takes `MAX_BYTES` at most."""
+    """A route whose body is a JSON object of `MAX_BYTES` at most."""
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            return await handler(_BoundedRequest(request.scope, request.receive))
+            return await handler(await _checked(request))
 
         return bounded
+
+
+async def _checked(request: Request) -> Request:
+    """The request with its body, labelled as JSON: `curl -d` labels it as a form.
+
+    Raises:
+        UnsupportedMediaType: it is packed, or a form with parts.
+        InvalidRequest: it is no JSON object.
+        HTTPException: it is over the bound.
+    """
+    headers = request.scope["headers"]
+    check_headers(header_map(headers))
+    labelled = [*((name, value) for name, value in headers if name != _CONTENT_TYPE), _JSON]
+    bounded = _BoundedRequest({**request.scope, "headers": labelled}, request.receive)
+    check_object(await bounded.body())
+    return bounded
 
 
 class _BoundedRequest(Request):
@@ -30,9 +53,12 @@ class _BoundedRequest(Request):
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
             data = bytearray()
-            async for piece in self.stream():
-                data += piece
-                if len(data) > MAX_BYTES:
-                    raise HTTPException(413)
+            try:
+                async for piece in self.stream():
+                    data += piece
+                    if len(data) > MAX_BYTES:
+                        raise HTTPException(413)
+            except ClientDisconnect as error:  # there is nobody left to tell
+                raise HTTPException(400) from error
             self._body = bytes(data)
         return self._body

@@ -150,10 +150,9 @@ def install(app: FastAPI) -> None:
         if not isinstance(error, RequestValidationError):  # pragma: no cover - registered for this class only
             raise error
         first = error.errors()[0]
-        if first["type"] == "json_invalid":
-            return error_response(errors.InvalidRequest("The request body is not valid JSON."))
         param = errors.shown(".".join(str(step) for step in first["loc"][1:])) or None
-        words = errors.shown(f"Invalid value for {param}: {first['msg']}.", max_chars=300)
+        where = f"Invalid value for {param}" if param else "The request is not valid"
+        words = errors.shown(f"{where}: {first['msg']}.", max_chars=300)
         return error_response(errors.InvalidRequest(words, param=param))
 
     async def on_anything(_: Request, __: Exception) -> Response:

@@ -158,10 +158,50 @@ def test_term_that_cannot_be_meant_is_named(site: Served, body: dict[str, Any], 
     assert "\n" not in error["message"]
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"name": 5}'])
-def test_body_that_is_none_is_refused(site: Served, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        (b"", None),
+        (b"{", None),
+        (b"[]", None),
+        (b"null", None),
+        (b'{"name": 5}', "name"),
+        (b'{"name": "a", "name": "b"}', "name"),
+        (b'{"name": "a", "admin": false, "admin": true}', "admin"),
+        (b'{"name": "a", "model_limits": {"m": {"rpm": 1, "rpm": 2}}}', "model_limits.m.rpm"),
+        (b'{"name": "a", "admin": "true"}', "admin"),
+        (b'{"name": "a", "admin": 1}', "admin"),
+        (b'{"name": "a", "rpm": NaN}', None),
+        (b'{"name": "a", "rpm": 1e999}', "rpm"),
+        (b'{"name": "a", "rpm": ' + b"9" * 5000 + b"}", "rpm"),
+        (b'{"name": "a"} x', None),
+        (b'\xef\xbb\xbf{"name": "a"}', None),
+        ('{"name": "a"}'.encode("utf-16"), None),
+        ('{"name": "a"}'.encode("utf-32-le"), None),
+        (b'{"name": "\xff"}', None),
+        (b'{"name": "a", "x": ' + b"[" * 100 + b"]" * 100 + b"}", None),
+    ],
+)
+def test_body_that_is_none_is_refused(site: Served, content: bytes, param: str | None) -> None:
+    before = site.client.get("/admin/keys").json()
     response = site.client.post("/admin/keys", content=content, headers={"content-type": "application/json"})
-    assert refused(response)["type"] == "invalid_request_error"
+    error = refused(response)
+    assert (error["type"], error["param"]) == ("invalid_request_error", param)
+    assert "None" not in error["message"]
+    assert site.client.get("/admin/keys").json() == before
+
+
+@pytest.mark.parametrize(
+    "label", ["", "text/plain", "application/x-www-form-urlencoded", "application/json; charset=x"]
+)
+def test_body_is_read_as_json_however_it_is_labelled(site: Served, label: str) -> None:
+    response = site.client.post("/admin/keys", content=b'{"name": "a"}', headers={"content-type": label})
+    assert response.status_code == 201
+
+
+@pytest.mark.parametrize(("header", "value"), [("content-type", "multipart/form-data"), ("content-encoding", "gzip")])
+def test_forms_and_packed_bodies_are_415(site: Served, header: str, value: str) -> None:
+    refused(site.client.post("/admin/keys", content=b'{"name": "a"}', headers={header: value}), 415)
 
 
 @pytest.mark.parametrize(("method", "under"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/top-ups")])
