@@ -6,6 +6,7 @@ import io
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 
 import aiohttp
 from typing_extensions import override
@@ -73,6 +74,20 @@ def _no_answer(backend: str, detail: str, *, retryable: bool) -> BackendProtocol
 def _target(url: str) -> URL:
     """Where a call goes. Escapes are left alone: `%2A` and `*` mean the same, but only one of them was signed."""
     return URL(url, encoded="%" in url and url.isascii())
+
+
+def _take_in_sips(response: aiohttp.ClientResponse) -> None:
+    broken_off = partial(_break_off, response.content)
+    if response.connection is not None and response.connection.transport is not None:
+        sip(response.connection.transport, broken_off)
+    else:
+        broken_off()
+
+
+def _break_off(content: aiohttp.StreamReader) -> None:
+    """The connection is gone. Of a body that turned out to be no HTTP aiohttp tells nobody who reads it."""
+    if not content.is_eof() and content.exception() is None:
+        content.set_exception(aiohttp.ClientPayloadError("the body is no HTTP"))
 
 
 class HttpReply(PeekableReply):
@@ -229,8 +244,7 @@ class HttpTransport(Transport):
         cumulative = call.cumulative
         del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:
-            if response.connection is not None and response.connection.transport is not None:
-                sip(response.connection.transport)
+            _take_in_sips(response)
             if 300 <= response.status < 400:
                 raise _no_answer(backend, f"redirect {response.status}", retryable=False)
             bounds = (self._max_event_bytes, self._max_body_bytes)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from abc import abstractmethod
+from collections.abc import Callable
 
 from aiohappyeyeballs import AddrInfoType, start_connection
 from typing_extensions import override
@@ -24,6 +25,10 @@ SIP_BYTES = 4 * 1024
 
 BATCH_BYTES = 512
 """What is decoded at once; the rest of a sip waits as the bytes it came as."""
+
+
+def _nothing() -> None:
+    pass
 
 
 class Sipping(asyncio.BufferedProtocol):
@@ -52,6 +57,7 @@ class _Straw(Sipping):
 
     def __init__(self, drinker: asyncio.Protocol) -> None:
         self._drinker = drinker
+        self.lost: Callable[[], None] = _nothing
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -64,6 +70,7 @@ class _Straw(Sipping):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._drinker.connection_lost(exc)
+        self.lost()
 
     @override
     def pause_writing(self) -> None:
@@ -74,11 +81,18 @@ class _Straw(Sipping):
         self._drinker.resume_writing()
 
 
-def sip(transport: asyncio.BaseTransport) -> None:
-    """From now on the connection's protocol is handed no more at once than `SIP_BYTES`."""
+def sip(transport: asyncio.BaseTransport, lost: Callable[[], None] = _nothing) -> None:
+    """From now on the connection's protocol is handed no more at once than `SIP_BYTES`.
+
+    Args:
+        lost: called once the connection is gone, after its protocol was told.
+    """
     protocol = transport.get_protocol()
     if isinstance(protocol, asyncio.Protocol):
-        transport.set_protocol(_Straw(protocol))
+        protocol = _Straw(protocol)
+        transport.set_protocol(protocol)
+    if isinstance(protocol, _Straw):
+        protocol.lost = lost
 
 
 def narrow_socket(address: AddrInfoType) -> socket.socket:

@@ -17,7 +17,7 @@ from app.core.types import Frame, HttpCall
 from app.transports.http import HttpTransport
 from app.transports.receiving import SIP_BYTES, sip
 from tests.fakes import openai
-from tests.fakes.http import Cut, Reply
+from tests.fakes.http import Cut, Gate, Reply
 from tests.fakes.upstream import Upstream
 
 CERTIFICATE = Path(__file__).parents[1] / "media" / "self_signed.pem"
@@ -174,3 +174,22 @@ async def test_event_much_larger_than_a_sip_comes_whole_between_small_ones(trans
         async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
             await _gathered(opened.frames(), got)
     assert [b"data: %b\n\n" % frame.data for frame in got] == sent
+
+
+@pytest.mark.parametrize("end", [[], [Cut()]], ids=["held open", "closed"])
+async def test_body_that_turns_out_to_be_no_http_is_broken_off_at_once(end: list[Gate | Cut]) -> None:
+    transport, gate, event = HttpTransport(), Gate(), openai.event("a word")
+    head = b"HTTP/1.1 200 Scripted\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n"
+    first = b"%x\r\n%b\r\n" % (len(event), event)
+    steps = [head + first, gate, b"zz\r\nno chunk\r\n", *(end or [Gate()])]
+    async with Upstream() as up, asyncio.timeout(3):
+        up.answer(Reply(200, {}, steps, "raw"))
+        call = HttpCall("POST", up.url, {}, b"{}")
+        async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
+            frames = opened.frames()
+            assert [frame.data for frame in await anext(frames)] == [b'"a word"']
+            gate.open()
+            with pytest.raises(BackendProtocolError, match="broke off its answer") as caught:
+                await anext(frames)
+            assert caught.value.retryable
+    await transport.aclose()
