@@ -11,7 +11,7 @@ from app.core.types import Frame
 BARE_EVENT = "bare"
 """`Frame.event` of a JSON line that came without a `data:` field."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class EventTooLarge(Exception):
@@ -56,10 +56,10 @@ class SseDecoder:
     def _line_ends_alike(self, data: bytes) -> bytes:
         self._held = b""
         if self._at_start and data:
-            if len(data) < len(_BYTE_ORDER_MARK) and _BYTE_ORDER_MARK.startswith(data):
+            if len(data) < len(BYTE_ORDER_MARK) and BYTE_ORDER_MARK.startswith(data):
                 self._held = data
                 return b""
-            data = data.removeprefix(_BYTE_ORDER_MARK)
+            data = data.removeprefix(BYTE_ORDER_MARK)
             self._at_start = False
         if b"\r" in data:
             if data.endswith(b"\r"):  # its line feed may come with the next read

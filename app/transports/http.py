@@ -33,13 +33,15 @@ from app.transports.faults import (
     FaultRow,
     mapped,
 )
-from app.transports.framing import EventTooLarge, SseDecoder
+from app.transports.framing import BYTE_ORDER_MARK, EventTooLarge, SseDecoder
 from app.transports.receiving import BATCH_BYTES, narrow_socket, sip
 
 _LARGE_BODY_BYTES = 1024 * 1024
 _KEEP_ALIVE_S = 15.0
 _READ_BYTES = 512  # twice as much waits, and a sip
 _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_START_BYTES = 64  # of these some tell events from a document
+_PACKED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress"})
 
 _ACCEPT = {
     "sse": {"accept": "text/event-stream", "accept-encoding": "identity"},
@@ -113,7 +115,7 @@ class HttpReply(PeekableReply):
 
     @override
     async def peek(self, max_bytes: int) -> bytes | None:
-        if "json" not in self.headers.get("content-type", ""):
+        if "json" not in self.headers.get("content-type", "").lower():
             return None
         try:
             while len(self._ahead) <= max_bytes:
@@ -153,17 +155,18 @@ class HttpReply(PeekableReply):
                 size += len(data)
         except _CAUGHT:
             pass  # a refusal cut short is still a refusal; what came is enough
-        return b"".join(pieces)[:REFUSAL_BYTES]
+        return b"".join(pieces).removeprefix(BYTE_ORDER_MARK)[:REFUSAL_BYTES]
 
     @override
     async def frames(self) -> AsyncGenerator[Sequence[Frame], None]:
-        if self.headers.get("content-encoding", "identity") != "identity":
+        encodings = self.headers.get("content-encoding", "").lower().split(",")
+        if any(encoding.strip() in _PACKED for encoding in encodings):  # some name a charset there, or nothing
             raise self._broken("compressed though we asked for plain", retryable=False)
         decoder = SseDecoder(self._max_event_bytes)
         left_bytes = self._max_body_bytes
         try:
-            data = await self._read()
-            if not self._is_sse(data):
+            data, sse = await self._start()
+            if not sse:
                 yield [Frame(await self._whole(data))]
                 return
             while data:
@@ -180,9 +183,22 @@ class HttpReply(PeekableReply):
         except EventTooLarge as error:
             raise self._broken("an event is over the bound", retryable=False) from error
 
-    def _is_sse(self, first: bytes) -> bool:
-        kind = self.headers.get("content-type", "")
-        return kind.startswith("text/event-stream") or first.lstrip().startswith(_SSE_STARTS)
+    async def _start(self) -> tuple[bytes, bool]:
+        """The first of the body, and whether it is events: as it says, or as it begins, where it comes byte by byte or
+        behind a byte order mark too."""
+        data = await self._read()
+        if self.headers.get("content-type", "").lower().startswith("text/event-stream"):
+            return data, True
+        while 0 < len(data) < _START_BYTES:
+            seen = data.removeprefix(BYTE_ORDER_MARK).lstrip()
+            if seen.startswith(_SSE_STARTS):
+                return data, True
+            undecided = any(start.startswith(seen) for start in (*_SSE_STARTS, BYTE_ORDER_MARK))
+            if not undecided or not (more := await self._read()):
+                break
+            data += more
+        data = data.removeprefix(BYTE_ORDER_MARK)
+        return data, data.lstrip().startswith(_SSE_STARTS)
 
     async def _whole(self, first: bytes) -> bytes:
         pieces: list[bytes] = []
