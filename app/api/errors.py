@@ -100,11 +100,23 @@ def _row(error: type[errors.GatewayError]) -> tuple[int, str]:
     return 500, "server_error"
 
 
+def _wait_s(error: errors.GatewayError) -> float | None:
+    """After what time asking again makes sense; `None` where that is not told."""
+    match error:
+        case errors.RateLimited() | errors.BackendBusy():
+            return error.retry_after_s or 1.0
+        case errors.BackendUnavailable() | errors.IdempotencyConflict():
+            return error.retry_after_s
+        case _:
+            return None
+
+
 def _headers(error: errors.GatewayError) -> dict[str, str]:
     headers: dict[str, str] = {}
-    hopeless = isinstance(error, errors.IdempotencyConflict) and error.retry_after_s is None
-    if isinstance(error, errors.RateLimited | errors.BackendBusy | errors.IdempotencyConflict) and not hopeless:
-        wait_s = min(max(error.retry_after_s or 1.0, 1.0), _LONGEST_RETRY_AFTER_S)
+    asked_s = _wait_s(error)
+    hopeless = isinstance(error, errors.IdempotencyConflict) and asked_s is None
+    if asked_s is not None:
+        wait_s = min(max(asked_s, 1.0), _LONGEST_RETRY_AFTER_S)
         headers["retry-after"] = str(math.ceil(wait_s))
         headers["retry-after-ms"] = str(math.ceil(wait_s) * 1000)
     if isinstance(error, errors.RateLimited):

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from app.backends.error_table import ErrorRow, ErrorTable
+from app.backends.openai_errors import retry_after_s
 from app.core.errors import (
     BackendBusy,
     BackendError,
@@ -284,6 +285,11 @@ class BaiduErrors:
 
     def of_response(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
         """Reads an answer that is not what was asked for; `headers` have lower-case names."""
+        error = self._found_in(status, headers, body)
+        error.retry_after_s = retry_after_s(headers)
+        return error
+
+    def _found_in(self, status: int, headers: Mapping[str, str], body: bytes) -> BackendError:
         try:
             found = self.in_answer(msgspec.json.decode(body))
         except JSON_FAULTS:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from app.core.errors import BackendBusy, BackendError, BackendProtocolError
+from app.core.errors import BackendBusy, BackendError, BackendProtocolError, BackendUnavailable
 
 Retry: TypeAlias = Literal["never", "elsewhere", "later"]
 
@@ -44,18 +44,13 @@ class ErrorRow:
 
         Args:
             detail: what the vendor said; for the logs, cut here.
+            retry_after_s: what it asked us to wait; `None` where it did not say.
         """
         detail = detail[:_DETAIL_CHARS]
-        if issubclass(self.error, BackendBusy):
-            return self.error(
-                self.english,
-                chinese=self.chinese,
-                backend=backend,
-                backend_code=self.code,
-                detail=detail,
-                retry_after_s=retry_after_s,
-            )
-        return self.error(self.english, chinese=self.chinese, backend=backend, backend_code=self.code, detail=detail)
+        error = self.error(self.english, chinese=self.chinese, backend=backend, backend_code=self.code, detail=detail)
+        if issubclass(self.error, BackendBusy | BackendUnavailable):  # else waiting does not help
+            error.retry_after_s = retry_after_s
+        return error
 
 
 _UNKNOWN = (

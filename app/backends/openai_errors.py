@@ -135,7 +135,7 @@ class ErrorReader:
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """What the headers ask us to wait; dates are ignored, for there is no clock here."""
+    """What the headers ask us to wait; the transport, which has a clock, made seconds of dates."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         try:
             wait_s = float(headers.get(name, "")) * unit_s

@@ -182,10 +182,14 @@ class BackendError(GatewayError):
         detail: what the vendor said; for logs only, never for callers.
         retryable: whether the call may be repeated, here or elsewhere; the class's default where `None`.
         spent: whether the backend may have billed us for it all the same; the class's default where `None`.
+
+    Attributes:
+        retry_after_s: what it asked us to wait; `None` where it did not say.
     """
 
     retryable: bool = False
     spent: bool = False
+    retry_after_s: float | None = None
 
     def __init__(
         self,
@@ -225,11 +229,7 @@ class BackendTimeout(BackendError):
 
 
 class BackendBusy(BackendError):
-    """It said: too many requests.
-
-    Args:
-        retry_after_s: what it asked us to wait; `None` where it did not say.
-    """
+    """It said: too many requests."""
 
     code = "rate_limit_exceeded"
     retryable = True

@@ -147,11 +147,9 @@ class Itinerary:
         waited_long = isinstance(fault, BackendTimeout) and fault.spent
         if hopeless or waited_long or self._left_s() < 2 * WAIT_MAX_S:
             return False
-        if not isinstance(fault, BackendBusy):
-            return True
-        if others:
+        asked_s = fault.retry_after_s if isinstance(fault, BackendError) else None
+        if others and (isinstance(fault, BackendBusy) or asked_s is not None):
             return False
-        asked_s = fault.retry_after_s
         if asked_s is None:
             return True
         fits = asked_s <= min(_LONGEST_ASKED_WAIT_S, self._left_s() / 2)

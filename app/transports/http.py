@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -34,6 +35,7 @@ from app.transports.faults import (
     mapped,
 )
 from app.transports.framing import BYTE_ORDER_MARK, EventTooLarge, SseDecoder
+from app.transports.moments import with_wait_in_seconds
 from app.transports.receiving import BATCH_BYTES, narrow_socket, sip
 
 _LARGE_BODY_BYTES = 1024 * 1024
@@ -105,7 +107,8 @@ class HttpReply(PeekableReply):
         cumulative: bool = False,
     ) -> None:
         self.status = response.status
-        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        self.headers: Mapping[str, str] = with_wait_in_seconds(headers, time.time())
         self._content = response.content
         self._ahead = b""
         self._backend = backend

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -43,6 +44,7 @@ from app.transports.faults import (
     mapped,
 )
 from app.transports.handshake import HandshakeAnswer
+from app.transports.moments import with_wait_in_seconds
 from app.transports.wire import Wire
 
 _LEAVING_S = 0.1
@@ -80,7 +82,7 @@ class RefusedReply(Reply):
 
     def __init__(self, wire: Wire, answer: HandshakeAnswer) -> None:
         self.status = answer.status
-        self.headers: Mapping[str, str] = dict(answer.headers)
+        self.headers: Mapping[str, str] = with_wait_in_seconds(dict(answer.headers), time.time())
         self._wire = wire
         self._answer = answer
 

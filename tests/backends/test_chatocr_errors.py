@@ -62,6 +62,11 @@ def test_a_status_says_what_no_code_does(status: int, error: type[BackendError])
         assert refused.chinese
 
 
+def test_wait_that_baidu_asks_for_is_kept() -> None:
+    for body in (b"", b'{"error_code": 18, "error_msg": "qps"}'):
+        assert translator().refused(429, {"retry-after": "3"}, body).retry_after_s == 3
+
+
 def test_secrets_that_baidu_repeats_are_struck_out() -> None:
     refused = translator().refused(403, {}, f'{{"code":"AccessDenied","message":"of {KEY}"}}'.encode())
     assert KEY not in refused.detail

@@ -11,7 +11,7 @@ import pytest
 from app.api.errors import answered_as, error_response
 from app.backends.error_table import ErrorRow, ErrorTable
 from app.backends.registry import KINDS, spec_of
-from app.core.errors import BackendBusy, BackendProtocolError, BackendUnavailable, BackendUsedUp
+from app.core.errors import BackendBusy, BackendProtocolError, BackendRefused, BackendUnavailable, BackendUsedUp
 
 DOCUMENTED = {
     # iFlytek: the image page's own table, then the table that all Spark services share, then the cloud's own
@@ -98,8 +98,8 @@ def test_code_of_no_table_is_said_to_be_unknown() -> None:
 def test_wait_that_the_vendor_asks_for_is_kept_where_waiting_helps() -> None:
     busy = ErrorRow("1", BackendBusy, "Busy.", "忙。").raised(backend="b", retry_after_s=7)
     down = ErrorRow("2", BackendUnavailable, "Down.", "停。").raised(backend="b", retry_after_s=7)
-    assert getattr(busy, "retry_after_s", None) == 7
-    assert not hasattr(down, "retry_after_s")
+    refused = ErrorRow("3", BackendRefused, "No.", "否。").raised(backend="b", retry_after_s=7)
+    assert [error.retry_after_s for error in (busy, down, refused)] == [7, 7, None]
 
 
 def test_a_code_cannot_stand_in_a_table_twice() -> None:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
@@ -149,6 +150,34 @@ def test_nothing_is_repeated_once_the_caller_has_a_word(site: Served, upstream: 
 
 def test_wait_that_the_backend_asks_for_is_kept_where_it_fits(site: Served, upstream: Upstream) -> None:
     upstream.answer(openai.error(429, headers={"retry-after": "1"}), openai.answer("well"))
+    began_s = time.monotonic()
+    assert site.chat().status_code == 200
+    assert time.monotonic() - began_s >= 1
+
+
+def test_wait_that_ends_at_a_date_is_kept_where_it_fits(site: Served, upstream: Upstream) -> None:
+    dates = {"date": "Wed, 21 Oct 2015 07:28:00 GMT", "retry-after": "Wed, 21 Oct 2015 07:28:01 GMT"}
+    upstream.answer(openai.error(429, headers=dates), openai.answer("well"))
+    began_s = time.monotonic()
+    assert site.chat().status_code == 200
+    assert time.monotonic() - began_s >= 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("date", [{"date": "Wed, 21 Oct 2015 07:28:00 GMT"}, {}])
+def test_date_that_is_too_far_is_the_callers(
+    site: Served, upstream: Upstream, status: int, date: dict[str, str]
+) -> None:
+    until = "Wed, 21 Oct 2015 07:28:20 GMT" if date else formatdate(time.time() + 20.5, usegmt=True)
+    upstream.answer(openai.error(status, headers={**date, "retry-after": until}))
+    response = site.chat()
+    assert response.status_code == status
+    assert 19 <= int(response.headers["retry-after"]) <= 21
+    assert len(upstream.requests) == 1
+
+
+def test_backend_that_is_down_for_a_while_it_names_is_asked_after_it(site: Served, upstream: Upstream) -> None:
+    upstream.answer(openai.error(503, headers={"retry-after": "1"}), openai.answer("well"))
     began_s = time.monotonic()
     assert site.chat().status_code == 200
     assert time.monotonic() - began_s >= 1
