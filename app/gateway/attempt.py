@@ -26,7 +26,7 @@ from app.core.errors import (
     InternalError,
     RecordsUnavailable,
 )
-from app.core.events import Event, Failure, Finish
+from app.core.events import Event, Failure, Finish, UsageReport
 from app.core.types import Call, ChatRequest, Context, Frame
 from app.gateway.accounting import Meter
 from app.gateway.content_log import NOBODY, Witness
@@ -297,17 +297,21 @@ class Attempts:
                 if reply.status >= 400:
                     raise translator.refused(reply.status, reply.headers, await patience.wait(reply.body()))
                 async with aclosing(reply.frames()) as frames:
-                    fault = None
+                    fault, begun, said = None, False, list[Event]()
                     while fault is None:
                         events, fault = await _next_events(frames, translator, patience)
-                        if not events:
+                        said += events
+                        speaks = _speaks(events)
+                        begun = begun or speaks
+                        if not (begun and said):
                             continue
                         self._meter.answered_as(translator.backend_request_id)
-                        yield events
-                        if isinstance(events[-1], Finish):
+                        yield said
+                        if isinstance(said[-1], Finish):
                             return
-                        # after the yield: that a caller reads slowly is not the backend's silence
-                        patience.extend(clocks.idle_s)
+                        said = []
+                        if speaks:  # after the yield: that a caller reads slowly is not the backend's silence
+                            patience.extend(clocks.idle_s)
                     raise fault
             finally:
                 await opening.__aexit__(None, None, None)
@@ -346,6 +350,11 @@ class Attempts:
 
 def _told_of(fault: BackendError) -> dict[str, str | None]:
     return {"error": type(fault).__name__, "backend_code": fault.backend_code, "detail": fault.detail}
+
+
+def _speaks(events: Sequence[Event]) -> bool:
+    """Whether there is a word in it. What an answer takes is none: some backends tell it anew every second."""
+    return any(not isinstance(event, UsageReport) for event in events)
 
 
 async def _next_events(

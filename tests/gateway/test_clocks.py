@@ -99,6 +99,17 @@ def test_comments_and_empty_deltas_do_not_count_as_an_answer(site: Served, fake:
     assert code_of(site.chat(stream=True)) == (504, "backend_timeout")
 
 
+def test_usage_before_any_word_does_not_count_as_an_answer(site: Served, fake: Upstream) -> None:
+    usage = openai.event({"choices": [], "usage": openai.USAGE})
+    fake.answer(Reply(200, openai.SSE, [usage, Gate()]))
+    assert code_of(site.chat(stream=True)) == (504, "backend_timeout")
+    fake.forget()
+    fake.answer(Reply(200, openai.SSE, [usage, Cut()]), openai.stream("well"))
+    response = site.chat("three", stream=True)
+    assert '"content":"well"' in response.text
+    assert [attempt.outcome for attempt in site.booked(response).attempts] == ["failed", "finished"]
+
+
 def test_silence_after_text_ends_the_stream_with_an_error(site: Served, fake: Upstream) -> None:
     fake.answer(openai.stream("half", Gate()))
     response = site.chat(stream=True)
