@@ -26,9 +26,10 @@ from typing import Any
 import msgspec
 from httptools import HttpParserError
 from typing_extensions import override
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from app.api.arrival import PACE, Arrival, Entrance, Pace
@@ -45,6 +46,9 @@ _MAX_HEAD_BYTES = 64 * 1024
 _WRITE_HIGH_BYTES = 1024
 _WRITE_LOW_BYTES = 256
 _UNSENT_BYTES = 64 * 1024
+_AHEAD = 4
+"""So many requests may come before the one that is answered is; then nothing more is read."""
+
 _TCP = frozenset({socket.AF_INET, socket.AF_INET6})
 
 
@@ -76,7 +80,16 @@ class Http1Protocol(HttpToolsProtocol):
     """One connection. The app's lifespan says at which pace, as its state `PACE`."""
 
     # beside uvicorn's own attributes: with these its dictionary would be too large to share its keys, and grow fivefold
-    __slots__ = ("_arrival", "_begun", "_drop", "_head_bytes", "_idle_since_s", "_in_body", "_pace")
+    __slots__ = (
+        "_arrival",
+        "_begun",
+        "_drop",
+        "_head_bytes",
+        "_idle_since_s",
+        "_in_body",
+        "_pace",
+        "_running",
+    )
 
     flow: _Flow
 
@@ -94,6 +107,7 @@ class Http1Protocol(HttpToolsProtocol):
         self._in_body = False  # from the end of a request's head to its own
         self._head_bytes = 0  # received since a head was whole or a piece of a body came
         self._idle_since_s = 0.0
+        self._running: RequestResponseCycle | None = None
         self._drop: asyncio.TimerHandle | None = None  # ends the connection, unless the caller takes what was written
 
     def has_been_idle(self, span_s: float) -> bool:
@@ -116,7 +130,19 @@ class Http1Protocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._arrival.end()
         self._keep()
+        self._left()
         super().connection_lost(exc)
+
+    @override
+    def eof_received(self) -> None:
+        """The caller has left, though what was written to it may still wait to be taken."""
+        self._left()
+
+    def _left(self) -> None:
+        """Has the app learn it: uvicorn tells only the request that came last, which may still wait for its turn."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -181,6 +207,13 @@ class Http1Protocol(HttpToolsProtocol):
             self.expect_100_continue = False  # it knows of no interim answers
         self._arrival.body()
         super().on_headers_complete()
+        if 0 < len(self.pipeline) < _AHEAD:
+            self.flow.resume_reading()  # else nobody would see the caller leave
+
+    @override
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     @override
     def on_body(self, body: bytes) -> None:

@@ -28,15 +28,22 @@ def impatient(upstream: Upstream, tmp_path: Path) -> Iterator[Served]:
         yield site
 
 
-def asked(served: Served) -> socket.socket:
-    """A connection on which a stream was asked for."""
+@pytest.fixture
+def patient(upstream: Upstream, tmp_path: Path) -> Iterator[Served]:
+    """A gateway that drops nobody within a test."""
+    with serving(tmp_path, MODELS.format(url=upstream.url, key=UPSTREAM_KEY), heartbeat_s=60) as site:
+        yield site
+
+
+def asked(served: Served, *, times: int = 1) -> socket.socket:
+    """A connection on which a stream was asked for, or several at once."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.settimeout(10)
     connection.connect(("127.0.0.1", served.port))
     body = json.dumps({"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}).encode()
     lines = f"Host: x\r\nAuthorization: Bearer {served.key}\r\nContent-Length: {len(body)}"
-    connection.sendall(f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n\r\n".encode() + body)
+    connection.sendall((f"POST /v1/chat/completions HTTP/1.1\r\n{lines}\r\n\r\n".encode() + body) * times)
     return connection
 
 
@@ -60,3 +67,26 @@ def test_caller_who_reads_slowly_is_kept(impatient: Served, upstream: Upstream) 
             if b"[DONE]" in data:
                 break
     assert said > DELTAS * len(DELTA)
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_caller_who_asks_ahead_and_leaves_is_left_at_once(patient: Served, upstream: Upstream, times: int) -> None:
+    gate = Gate()
+    upstream.answer(openai.stream("word", gate))
+    with asked(patient, times=times):
+        gate.wait_reached()
+    [request] = upstream.wait_for_requests(1)
+    request.wait_closed(2)
+    [row] = patient.rows()
+    assert patient.row(row.request_id).outcome == "gone"
+
+
+def test_answers_to_requests_sent_ahead_come_one_after_the_other(patient: Served, upstream: Upstream) -> None:
+    words = [f"answer {number}" for number in range(9)]
+    upstream.answer(*(openai.stream(word) for word in words))
+    said = b""
+    with asked(patient, times=len(words)) as connection:
+        while said.count(b"[DONE]") < len(words):
+            said += connection.recv(16384)
+    assert [said.count(word.encode()) for word in words] == [1] * len(words)
+    assert sorted(words, key=lambda word: said.index(word.encode())) == words
