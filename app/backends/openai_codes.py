@@ -160,12 +160,10 @@ CODES: Mapping[str, Mapping[str, Verdict | ErrorRow]] = {
 """By provider; a provider without a row has OpenAI's codes only."""
 
 STATUSES: Mapping[int, Verdict] = {
-    401: BackendMisconfigured,
-    402: BackendMisconfigured,
-    403: BackendMisconfigured,
-    404: BackendMisconfigured,
-    405: BackendMisconfigured,
+    # of our credentials, our address or how we speak, no matter what was asked (RFC 9110, section 15.5; RFC 6585)
+    **dict.fromkeys((401, 402, 403, 404, 405, 406, 407, 410, 411, 421, 426, 431), BackendMisconfigured),
     408: BackendTimeout,
+    **dict.fromkeys((409, 423, 425), BackendUnavailable),  # of the moment: a conflict, a lock, too early
     429: BackendBusy,
     434: BackendMisconfigured,  # Zhipu: no permission for this API
     504: BackendTimeout,
