@@ -72,7 +72,9 @@ class ErrorReader:
         hint = _hint(status, headers, said)
         detail = f"HTTP {status}: {hint}{said}"
         row = SPARK.rows.get(str(status)) or _row_by_status(status)
-        return row.raised(backend=self.backend, detail=detail, retry_after_s=retry_after_s(headers))
+        error = row.raised(backend=self.backend, detail=detail, retry_after_s=retry_after_s(headers))
+        error.spent = False
+        return error
 
     def no_answer(self, detail: str) -> BackendError:
         """What came is cut short or broken: another route may do better."""

@@ -72,9 +72,13 @@ def _unreachable(backend: str, detail: str, *, spent: bool) -> BackendUnavailabl
     return BackendUnavailable(english, chinese=chinese, backend=backend, detail=detail, spent=spent)
 
 
-def _no_answer(backend: str, detail: str, words: Words = NO_ANSWER, *, retryable: bool) -> BackendProtocolError:
+def _no_answer(
+    backend: str, detail: str, words: Words = NO_ANSWER, *, retryable: bool, spent: bool = True
+) -> BackendProtocolError:
     english, chinese = words
-    return BackendProtocolError(english, chinese=chinese, backend=backend, detail=detail, retryable=retryable)
+    return BackendProtocolError(
+        english, chinese=chinese, backend=backend, detail=detail, retryable=retryable, spent=spent
+    )
 
 
 class RefusedReply(Reply):
@@ -307,7 +311,7 @@ async def _shaken(
     if answer.status != 101 and answer.status < 400:
         retryable = answer.status < 300  # a page instead of an answer, against a redirect, which we do not follow
         detail = f"handshake answered by {answer.status}"
-        raise _no_answer(backend, detail, retryable=retryable)
+        raise _no_answer(backend, detail, retryable=retryable, spent=False)  # nothing was asked yet
     return answer, rest
 
 

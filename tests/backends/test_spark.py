@@ -345,6 +345,7 @@ def test_any_frames_end_in_one_finish_or_an_error(frames: list[bytes]) -> None:
 def test_any_refused_handshake_is_a_backends_error(status: int, body: bytes) -> None:
     error = asking()[0].refused(status, {}, body)
     assert isinstance(error, BackendError)
+    assert not error.spent  # nothing was asked yet
     assert error.backend_code == str(status)
     assert error.detail.startswith(f"HTTP {status}: ")
     assert error.said_in("zh") != str(error)

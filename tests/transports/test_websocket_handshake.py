@@ -129,7 +129,7 @@ async def test_what_is_neither_a_websocket_nor_a_refusal_is_no_answer(
     transport: WsTransport, answer: Reply | WsReply, retryable: bool, detail: str
 ) -> None:
     error = await failing_at(transport, answer)
-    assert (type(error), error.retryable) == (BackendProtocolError, retryable)
+    assert (type(error), error.retryable, error.spent) == (BackendProtocolError, retryable, False)
     assert error.detail.startswith(detail)
 
 
