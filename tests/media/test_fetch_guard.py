@@ -10,8 +10,12 @@ import pytest
 from aiohttp import web
 
 from app.core.errors import ImageRejected
-from app.media.fetch import Fetcher
+from app.media.addresses import AddressRules
+from app.media.fetch import Fetcher, JudgingResolver
+from app.media.names import NameServer as AllAddresses
+from app.media.target import UrlRefused
 from tests.media.fetch_lab import PARAM, fetch_lab
+from tests.media.name_server import name_server
 from tests.media.picture_host import ALLOWED_HOST, PNG, Page, canary
 
 pytestmark = pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2", "::1"])  # the picture host is 127.0.0.2
@@ -99,6 +103,16 @@ async def test_the_judged_address_is_the_one_dialled_though_the_name_changes_it(
         assert len(lab.host.requests) == 1
 
 
+async def test_of_many_addresses_all_are_judged_and_few_are_dialled() -> None:
+    many = [f"A 127.0.1.{last}" for last in range(1, 100)]
+    async with name_server({"x.test": [many], "y.test": [[*many, "A 10.0.0.5"]]}) as names:
+        resolver = JudgingResolver(AddressRules.parse(["127.0.1.0/24:80"]), AllAddresses(names.address))
+        dialled = await resolver.resolve("x.test", 80)
+        assert len(dialled) == 2
+        with pytest.raises(UrlRefused):
+            await resolver.resolve("y.test", 80)
+
+
 async def test_a_name_is_judged_again_at_each_redirect() -> None:
     async with fetch_lab({"/r": redirect("/a.png")}, {"x.test": [["A 127.0.0.2"], ["A 127.0.0.1"]]}) as lab:
         await lab.assert_blocked(lab.url("/r", "x.test"))
@@ -182,6 +196,16 @@ async def test_a_fourth_redirect_is_not() -> None:
     async with fetch_lab({"/r": redirect("/r")}) as lab:
         await lab.assert_failed(lab.url("/r"), "redirects more than 3 times")
         assert len(lab.host.requests) == 4
+
+
+@pytest.mark.parametrize("headers", [{}, {"Location": ""}])
+async def test_a_redirect_without_an_address_is_asked_once(headers: dict[str, str]) -> None:
+    async def page(_: web.BaseRequest) -> web.Response:
+        return web.Response(status=302, headers=headers)
+
+    async with fetch_lab({"/r": page}) as lab:
+        await lab.assert_failed(lab.url("/r"), "redirects to nowhere")
+        assert len(lab.host.requests) == 1
 
 
 async def test_a_malformed_url_is_told_from_a_blocked_one() -> None:

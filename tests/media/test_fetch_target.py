@@ -69,6 +69,7 @@ def test_a_host_that_cannot_be_public_gets_the_one_answer(host: str) -> None:
         "http://example.com/\r\nX: y",
         "http://example.com/\x00",
         "ht\ttp://example.com/",
+        "http\u017f://example.com/",
         "http://example.com/\u200b",
         "http://local\u00adhost/",
         "http://exa\u2060mple.com/",
