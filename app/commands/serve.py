@@ -29,6 +29,7 @@ from app.config.settings import Settings
 from app.gateway.draining import Draining
 from app.main import create_app
 from app.observe.logs import configure_logging
+from app.store.redis_line import client_of
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _MIB = 1024 * 1024
@@ -50,6 +51,7 @@ def serve(settings: Settings) -> None:
         CommandFailed: the address is taken, or not ours to use; several workers have nothing to share their limits in;
             a worker could not start.
         ConfigError: the catalogue is wrong.
+        StoreUnusable: the ledger cannot be opened, or the address of Redis is wrong.
     """
     configure_logging(level=settings.log_level, form=settings.log_format)
     environment = read_environment()
@@ -60,6 +62,8 @@ def serve(settings: Settings) -> None:
             f"TUWEN_WORKERS is {settings.workers}, but several processes can keep limits only together: set "
             "TUWEN_REDIS_URL, or TUWEN_WORKERS=1."
         )
+    if settings.redis_address is not None:
+        client_of(settings.redis_address)  # only to see that its options are sound
     listener = _listener(settings)
     stopping = _exit_cleanly_on_signals()
     base_url = _base_url(listener)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
@@ -21,6 +22,8 @@ from app.config.publishing import endpoint_address, misfits, public_address, sto
 PREFIX = "TUWEN_"
 _OF_COMMANDS = frozenset({"TUWEN_BASE_URL", "TUWEN_API_KEY"})
 _MAX_SHOWN_CHARS = 60
+_USER_INFO = re.compile(r"^([\w+.-]+://)?.*@", re.DOTALL)
+_QUERY = re.compile(r"([?#]).*", re.DOTALL)
 _MIB = 1024 * 1024
 
 
@@ -55,7 +58,8 @@ def _address_and_port(text: str) -> str:
 def _redis_url(url: SecretStr) -> SecretStr:
     try:
         parts = urlsplit(url.get_secret_value())
-        good = parts.scheme in {"redis", "rediss", "unix"} and (bool(parts.hostname) or parts.scheme == "unix")
+        of_host = bool(parts.hostname) and "@" not in parts.path  # a password's slash would make a host of the user
+        good = of_host if parts.scheme in {"redis", "rediss"} else parts.scheme == "unix"
         _ = parts.port  # read, for a port that is none raises
     except ValueError:
         good = False
@@ -283,4 +287,10 @@ def _line(error: Mapping[str, Any]) -> str:
     line = f"{variable(field)}: {plain_words(error)}"
     if "secret" in field or field in {"database_url", "redis_url"}:  # addresses with passwords
         return line
-    return f"{line}; it is {str(error['input'])[:_MAX_SHOWN_CHARS]!r}"
+    return f"{line}; it is {_shown(str(error['input']))!r}"
+
+
+def _shown(value: str) -> str:
+    """A wrong value, without what may be credentials where an address is meant: before its last @, and behind a ?."""
+    bare = _USER_INFO.sub(r"\1***@", value)
+    return _QUERY.sub(r"\1***", bare)[:_MAX_SHOWN_CHARS]

@@ -28,7 +28,7 @@ _WAL_RETRY_S = 0.02
 _CONNECT_S = 3
 _STATEMENT_S = 10
 
-_FORM = "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE"
+_FORM = "write it as postgresql://USER:PASSWORD@HOST:5432/DATABASE, with / @ : # of a password as %2F %40 %3A %23"
 
 _SETTINGS = {
     # FULL: a commit is on the disk when it returns. Commits are grouped, so it costs next to nothing.
@@ -57,17 +57,15 @@ class Place:
         """The database that is set, else the file in the data folder.
 
         Raises:
-            StoreUnusable: the address is none of Postgres.
+            StoreUnusable: the address is none of Postgres. It is not told, and may be no cause either: what is read
+                of a wrong one can be anything, a piece of the password as well.
         """
         if database_url is None:
             return cls.of_file(data_dir / DATABASE_NAME)
         try:
-            url = make_url(database_url)
-        except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
-            raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}") from error
-        if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database:
-            raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}")
-        return cls(url.set(drivername="postgresql+psycopg"))
+            return cls(_postgres_url(database_url))
+        except (ArgumentError, ValueError):
+            raise StoreUnusable(f"TUWEN_DATABASE_URL: {_FORM}") from None
 
     @classmethod
     def of_file(cls, file: Path) -> Place:
@@ -87,6 +85,22 @@ class Place:
 
 def _words(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else value
+
+
+def _postgres_url(text: str) -> URL:
+    """The address, read.
+
+    Raises:
+        ArgumentError, ValueError: it is none; or it has two @, of which the first would end a password that holds one,
+            and the rest of it would be shown as a host.
+    """
+    url = make_url(text)
+    if url.get_backend_name() not in {"postgresql", "postgres"} or not url.database or text.count("@") > 1:
+        raise ValueError
+    text.encode()  # the driver sends it as UTF-8
+    url = url.set(drivername="postgresql+psycopg")
+    url.get_dialect()().create_connect_args(url)
+    return url
 
 
 def engine_of(place: Place, role: _Role) -> Engine:

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.core.secret import Censor
+from app.store.errors import StoreUnusable
 
 PATIENCE_S = 0.25
 _SENT_AT_ONCE = 200
@@ -46,6 +47,25 @@ _log = structlog.get_logger(__name__)
 
 class LineDown(Exception):
     """Redis does not answer; whether it heard the question is not known."""
+
+
+def client_of(url: str) -> Redis:
+    """A client, not yet connected.
+
+    Args:
+        url: as `redis://:password@host:6379/0`.
+
+    Raises:
+        StoreUnusable: an option behind its `?` is unknown or has a wrong value. Neither is told, for either may be a
+            password that was not quoted.
+    """
+    try:
+        redis = Redis.from_url(url, decode_responses=True, retry=Retry(NoBackoff(), 0))
+        redis.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # options are looked at no earlier
+    except (TypeError, ValueError, RedisError):
+        words = "what stands behind its ? is not understood; write it as redis://:PASSWORD@HOST:6379/0"
+        raise StoreUnusable(f"TUWEN_REDIS_URL: {words}") from None
+    return redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +98,14 @@ class RedisLine:
         return self._redis is not None
 
     async def connect(self) -> bool:
-        """Tries to bring the line up; whether it is."""
+        """Tries to bring the line up; whether it is.
+
+        Raises:
+            StoreUnusable: the address has wrong options.
+        """
         if self._redis is not None:
             return True
-        redis = Redis.from_url(self._url, decode_responses=True, retry=Retry(NoBackoff(), 0))
+        redis = client_of(self._url)
         try:
             async with asyncio.timeout(4 * self._patience_s):
                 for script in _BEFORE:

@@ -126,6 +126,37 @@ def test_a_wrong_value_gets_one_line_that_names_the_variable(
     assert str(refused.value) == complaint
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("TUWEN_PUBLIC_URL", "https://u:hush@h", "https://***@h"),
+        ("TUWEN_PUBLIC_URL", "https://h/?key=hush", "https://h/?***"),
+        ("TUWEN_BLOB_ENDPOINT", "https://AK:hu@sh@oss.example.com", "https://***@oss.example.com"),
+        ("TUWEN_BLOB_ENDPOINT", "AK:hush@oss.example.com", "***@oss.example.com"),
+        ("TUWEN_BLOB_ENDPOINT", "https://h/#hush", "https://h/#***"),
+        ("TUWEN_BLOB_STORE", "s3://AK:hush\n/hush@b", "s3://***@b"),
+    ],
+)
+def test_of_a_wrong_address_no_credentials_are_shown(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError) as refused:
+        load_settings()
+    assert f"; it is {shown!r}" in str(refused.value)
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "address", ["redis://u:6/hush@h:6379/0", "redis://:a/hush@h", "rediss://:a#hush@h", "http://h"]
+)
+def test_an_address_of_redis_that_splits_its_password_is_refused(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("TUWEN_REDIS_URL", address)
+    with pytest.raises(ConfigError, match="TUWEN_REDIS_URL: must be as redis://:PASSWORD@HOST:6379/0") as refused:
+        load_settings()
+    assert "hush" not in str(refused.value)
+
+
 def test_every_wrong_value_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TUWEN_PORT", "a")
     monkeypatch.setenv("TUWEN_IDLE_S", "b")

@@ -41,10 +41,16 @@ def start_wrongly(site: Site) -> None:
         f"postgresql://u:{database.core}@127.0.0.1:9/tuwen?connect_timeout=1",
         f"postgresql://u:{database.core}@127.0.0.1:{database.core}/x",
         f"postgresql://u:{database.core}@127.0.0.1:9/x?password={database.core}&{database.core}={database.core}",
+        f"postgresql://u:p@{database.core}@127.0.0.1:9/x",
     ):
         assert site.run("serve", environment={"TUWEN_DATABASE_URL": address, "TUWEN_PORT": "0"}).returncode
     assert site.run("usage", environment={"TUWEN_DATABASE_URL": f"mysql://u:{database.core}@127.0.0.1/x"}).returncode
     assert site.run("serve", environment={"TUWEN_REDIS_URL": f"redis//:{database.core}@x"}).returncode
+    for options in (f"{database.core}={database.core}", f"protocol={database.core}"):
+        address = f"redis://:{database.core}@127.0.0.1:9/0?{options}"
+        assert site.run("serve", environment={"TUWEN_REDIS_URL": address, "TUWEN_PORT": "0"}).returncode
+    address = f"https://AK:{database.core}@oss.example.com"
+    assert site.run("check", environment={"TUWEN_BLOB_ENDPOINT": address}).returncode
     assert site.run("serve", environment={"TUWEN_SECRET": database.core[:15], "TUWEN_PORT": "0"}).returncode
     literal = Canary.of("key written into models.toml", "{}")
     site.canaries.append(literal)

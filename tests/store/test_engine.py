@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from traceback import format_exception
 
 import pytest
 from sqlalchemy.exc import DatabaseError
@@ -119,11 +120,20 @@ async def test_database_that_is_not_there_is_refused(postgres_url: str) -> None:
         "localhost:5432/tuwen",
         "",
         "postgresql://localhost:port/tuwen",
+        "postgresql://u:p@localhost/tuwen?host=a&host=b&port=1",
+        "postgresql://u:\udcff@localhost/tuwen",
     ],
 )
 def test_address_of_no_postgres_database_is_refused_with_the_form_it_should_have(address: str) -> None:
     with pytest.raises(StoreUnusable, match=r"TUWEN_DATABASE_URL: write it as postgresql://"):
         Place.of(Path(), address)
+
+
+@pytest.mark.parametrize("password", ["a@hunter2", "hunter2@b", "a@/hunter2", "a@:hunter2", "a@b/c?hunter2"])
+def test_password_with_an_unquoted_at_sign_is_not_taken_for_a_host_and_shown(password: str) -> None:
+    with pytest.raises(StoreUnusable, match="of a password as %2F %40") as refused:
+        Place.of(Path(), f"postgresql://tuwen:{password}@127.0.0.1:9/tuwen")
+    assert "hunter2" not in "".join(format_exception(refused.value))
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg", "postgresql+psycopg2"])
