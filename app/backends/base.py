@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NoReturn, Protocol, SupportsIndex, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 
 from app.backends.error_table import ErrorTable
 from app.core.errors import BackendError
@@ -69,6 +69,14 @@ class BackendOptions(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @field_validator("*")
+    @classmethod
+    def _is_one_line(cls, value: Any) -> Any:
+        """A secret goes out in a header or an address, and neither takes a line break."""
+        if isinstance(value, SecretStr) and not value.get_secret_value().isprintable():
+            raise ValueError("must be one line without control characters, as the vendor shows it")
+        return value
 
     @cached_property
     def secrets(self) -> tuple[str, ...]:

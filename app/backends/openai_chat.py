@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 from pydantic import SecretStr, field_validator, model_validator
 from typing_extensions import override
@@ -43,7 +44,8 @@ class ChatOptions(ProviderFlags):
     @override
     def secrets(self) -> tuple[str, ...]:
         keys = (value for value in self.headers.values() if len(value) >= _KEY_MIN_CHARS)
-        return (*super().secrets, *keys)
+        user_info = self.base_url.partition("://")[2].partition("/")[0].rpartition("@")[0]  # sent as HTTP Basic
+        return (*super().secrets, *keys, user_info, unquote(user_info), unquote(user_info.partition(":")[2]))
 
 
 class OpenAIOptions(ChatOptions):

@@ -10,6 +10,7 @@ knobs of local servers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from fnmatch import fnmatchcase
@@ -24,6 +25,9 @@ KNOBS = frozenset(
     {"temperature", "top_p", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "user"}
 )
 """Optional request fields that go out under their own names. `logprobs` is not among them: no event carries them."""
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 class ProviderFlags(BackendOptions):
@@ -88,6 +92,13 @@ class ProviderFlags(BackendOptions):
         if isinstance(rules, dict) and not rules.keys() <= known:
             raise ValueError(f"no such rule: {', '.join(sorted(rules.keys() - known))}")
         return rules
+
+    @field_validator("headers")
+    @classmethod
+    def _can_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        if not all(_HEADER_NAME.fullmatch(name) and value.isprintable() for name, value in headers.items()):
+            raise ValueError('must be names of headers with one line each, as { x-tenant = "env::TENANT" }')
+        return headers
 
     def images_of(self, model: str) -> int:
         """How many pictures one request to `model` may hold."""

@@ -37,8 +37,11 @@ _FAULTS: Mapping[int, tuple[str, str]] = {
 
 
 def origin_of(url: str) -> str:
-    """Scheme, host and port of an address, without what else stands in it."""
-    parts = urlsplit(url)
+    """Scheme, host and port of an address, without what else stands in it; empty where it cannot be read."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 

@@ -78,15 +78,21 @@ def summary(call: Call) -> str:
     """A call in one line. Neither headers nor the address's user and query are in it: they may hold credentials."""
     match call:
         case HttpCall(method=method, url=url):
-            parts = urlsplit(url)
-            return f"{method} {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            return f"{method} {_place(url)}"
         case WsCall(url=url):
-            parts = urlsplit(url)
-            return f"WS {parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+            return f"WS {_place(url)}"
         case LocalCall(engine=engine, images=images):
             return f"LOCAL {engine}, {len(images)} picture(s)"
         case _:  # pragma: no cover - the type checker proves it cannot be reached
             assert_never(call)
+
+
+def _place(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that cannot be read"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _one_line(data: bytes) -> str:

@@ -260,6 +260,10 @@ class HttpTransport(Transport):
             )
         except _CAUGHT as error:
             raise _mapped(error, backend) from error
+        except ValueError:  # of an address or a header that cannot be sent; not told which: either may hold credentials
+            english, chinese = BAD_ADDRESS
+            detail = "address or headers cannot be sent"
+            raise BackendMisconfigured(english, chinese=chinese, backend=backend, detail=detail) from None
         cumulative = call.cumulative
         del call, body  # megabytes of pictures, which a long answer must not keep
         async with response:

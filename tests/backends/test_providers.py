@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from app.backends.base import Capabilities
 from app.backends.openai_codes import CODES
 from app.backends.providers import PROVIDERS
 from app.backends.registry import spec_of
+from app.core.secret import Censor
 
 SECTION = {"base_url": "http://vendor.test/v1"}
 
@@ -91,6 +93,14 @@ def test_a_mistake_in_a_section_is_found_where_it_stands(
 def test_keys_do_not_show_in_a_printed_section() -> None:
     options = spec_of("qianfan").options.model_validate({"api_key": "bce-v3/secret"})
     assert "secret" not in repr(options)
+
+
+def test_credentials_in_an_address_are_secrets_too() -> None:
+    """They are sent as HTTP Basic, and a backend may repeat them in base64."""
+    options = spec_of("openai").options(base_url="https://me:p%40ssword-1@h/v1")
+    sent = base64.b64encode(b"me:p@ssword-1").decode()
+    assert sent[:12] not in Censor(options.secrets)(f"I know {sent} well")
+    assert Censor(options.secrets)("I know p@ssword-1 well") == "I know *** well"
 
 
 def test_qianfan_takes_what_its_pages_say() -> None:

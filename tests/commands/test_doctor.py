@@ -202,7 +202,8 @@ def test_date_without_a_zone_is_taken_for_utc(tuwen: Tuwen, catalogue: Callable[
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:11434/v1", "/v1", "ftp://127.0.0.1/v1", "http://127.0.0.1:70000/v1", "https://"]
+    "url",
+    ["localhost:11434/v1", "/v1", "ftp://127.0.0.1/v1", "http://127.0.0.1:70000/v1", "https://", "http://[::1/v1"],
 )
 def test_address_that_is_none_is_told_as_such(tuwen: Tuwen, catalogue: Callable[[str], None], url: str) -> None:
     catalogue(url)

@@ -308,3 +308,20 @@ def test_a_secret_that_is_refused_loudly_is_not_shown(desk: Desk, monkeypatch: p
     desk.environ = {"QWEN_KEY": "k1", "PASSWORD": "hush-hush"}
     complaints = desk.complaints_about('[backends.b]\nkind = "loud"\npassword = "env::PASSWORD"\n')
     assert complaints == ["models.local.toml:3: backends.b.password: the value of PASSWORD: I do not like …"]
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        ('api_key = "hush\\nx: hush"', "api_key"),
+        ('api_key = "env::BROKEN"', "api_key"),
+        ('headers = { x-key = "hush\\r\\nx: hush" }', "headers"),
+        ('headers = { "x key" = "hush" }', "headers"),
+    ],
+)
+def test_a_secret_that_no_header_can_hold_is_refused_and_not_shown(desk: Desk, line: str, key: str) -> None:
+    desk.environ = {"QWEN_KEY": "k", "BROKEN": "hush\x00"}
+    [complaint] = desk.complaints_about(f"[backends.qwen]\n{line}\n")
+    assert complaint.startswith(f"models.local.toml:2: backends.qwen.{key}: ")
+    assert "one line" in complaint
+    assert "hush" not in complaint

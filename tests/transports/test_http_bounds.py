@@ -1,4 +1,4 @@
-"""How much of a backend's answer is taken, over a socket."""
+"""How much of a backend's answer is taken, over a socket; and what is not sent at all."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from app.core.errors import BackendProtocolError
+from app.core.errors import BackendMisconfigured, BackendProtocolError
 from app.core.types import HttpCall
 from app.transports.http import HttpTransport
 from tests.fakes import openai
@@ -81,3 +81,25 @@ async def test_escapes_of_an_address_go_out_as_they_were_signed(transport: HttpT
         async with transport.open(HttpCall("POST", up.url + path, {}, b"{}"), backend="b", connect_s=5.0):
             pass
         assert up.requests[0].path == path
+
+
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        ("http://[::1/hunter2", {}),
+        ("http://127.0.0.1:70000/hunter2", {}),
+        ("http://u:hunter2@{host}/v1", {"authorization": "Bearer hunter2"}),
+        ("http://{host}/v1", {"authorization": "Bearer hunter2\r\nx: y"}),
+        ("http://{host}/v1", {"x\r\ny": "hunter2"}),
+    ],
+)
+async def test_what_cannot_be_sent_is_the_operators_to_mend_and_not_told(
+    transport: HttpTransport, url: str, headers: dict[str, str]
+) -> None:
+    async with Upstream() as up:
+        call = HttpCall("POST", url.replace("{host}", up.url.removeprefix("http://")), headers, b"{}")
+        with pytest.raises(BackendMisconfigured, match="no valid address") as caught:
+            async with transport.open(call, backend="test-backend", connect_s=5.0):
+                pass
+        assert not up.requests
+    assert "hunter2" not in f"{caught.value.detail} {caught.value.__cause__}"
