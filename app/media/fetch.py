@@ -103,7 +103,8 @@ class Fetcher:
         """The session: it keeps no cookies, connections or names, sends nothing of ours, and knows no proxy."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=MeteredConnector(resolver=self._resolver, use_dns_cache=False, force_close=True),
+                # limit=0: else a hundred downloads that take their time would hold up everybody's
+                connector=MeteredConnector(resolver=self._resolver, use_dns_cache=False, force_close=True, limit=0),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers=_HEADERS,
                 auto_decompress=False,

@@ -127,6 +127,27 @@ async def test_headers_that_never_come_are_left_when_time_is_up() -> None:
         await lab.assert_failed(lab.url("/a"), "in time")
 
 
+async def test_hosts_that_take_their_time_hold_up_no_other_download() -> None:
+    waiting, all_wait = 0, asyncio.Event()
+
+    async def stall(_: web.BaseRequest) -> web.StreamResponse:
+        nonlocal waiting
+        waiting += 1
+        if waiting == 150:
+            all_wait.set()
+        await asyncio.Event().wait()
+        return web.Response()
+
+    async with fetch_lab({"/slow": stall, "/a": answer()}, timeout_s=30) as lab:
+        slow = [asyncio.create_task(lab.fetcher.get(lab.url("/slow", ALLOWED_HOST), PARAM)) for _ in range(150)]
+        async with asyncio.timeout(4):
+            await all_wait.wait()
+            assert await lab.fetcher.get(lab.url("/a"), PARAM) == PNG
+        for task in slow:
+            task.cancel()
+        await asyncio.wait(slow)
+
+
 async def test_a_body_cut_short_is_a_failed_fetch() -> None:
     async def cut(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "image/png", "Content-Length": "500"})
