@@ -154,7 +154,7 @@ async def _asker(question: Question, options: AskOptions, settings: Settings) ->
     if reason is None:
         key = options.key or environment.get("TUWEN_API_KEY")
         async with gateway_asker(address, key, deadline_s=settings.deadline_s) as asker:
-            note(f"Asking the gateway at {address.base_url}.")
+            note(f"Asking the gateway at {address.shown}.")
             yield asker
         return
     from app.commands.ask_in_process import in_process_asker  # noqa: PLC0415 - half a second that a gateway saves
@@ -172,5 +172,5 @@ async def _why_in_process(question: Question, options: AskOptions, address: Gate
     if question.domain is not None:
         return "--domain chooses among the routes of the configuration here"
     if address.here and not await address.listens():
-        return f"no gateway runs at {address.base_url}"
+        return f"no gateway runs at {address.shown}"
     return None

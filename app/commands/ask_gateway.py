@@ -58,6 +58,11 @@ class GatewayAddress:
         path = url.path.rstrip("/").removesuffix("/v1")
         return cls(str(url.copy_with(path=f"{path}/v1", query=None)), here=_is_loopback(url.host))
 
+    @property
+    def shown(self) -> str:
+        """As it may be printed."""
+        return _shown(self.base_url)
+
     async def listens(self) -> bool:
         """Whether something listens at an address of this machine."""
         url = httpx2.URL(self.base_url)
@@ -69,6 +74,11 @@ class GatewayAddress:
             return False
         writer.close()
         return True
+
+
+def _shown(base_url: str) -> str:
+    """An address without the credentials that may stand before its host."""
+    return str(httpx2.URL(base_url).copy_with(userinfo=b""))
 
 
 @asynccontextmanager
@@ -101,6 +111,7 @@ class GatewayAsker(Asker):
     def __init__(self, client: httpx2.AsyncClient, base_url: str) -> None:
         self._client = client
         self._base_url = base_url
+        self._shown = _shown(base_url)
 
     async def try_out(self, *, with_key: bool) -> None:
         """Asks for the models, which costs nothing.
@@ -113,12 +124,12 @@ class GatewayAsker(Asker):
         except httpx2.TransportError as error:
             raise self._lost(error) from error
         if response.status_code == 401 and not with_key:
-            raise CommandFailed(f"The gateway at {self._base_url} asks for a key: {_HOW_TO_GIVE_THE_KEY}.", exit_code=2)
+            raise CommandFailed(f"The gateway at {self._shown} asks for a key: {_HOW_TO_GIVE_THE_KEY}.", exit_code=2)
         if response.status_code in (401, 403):
             raise CommandFailed(str(self._refusal(response.status_code, response.content)), exit_code=2)
         if response.status_code != 200 or not isinstance(_json_object(response.content).get("data"), list):
             raise CommandFailed(
-                f"What answers at {self._base_url} is no gateway (HTTP {response.status_code}). "
+                f"What answers at {self._shown} is no gateway (HTTP {response.status_code}). "
                 "Name yours with --base-url or TUWEN_BASE_URL.",
                 exit_code=2,
             )
@@ -159,14 +170,14 @@ class GatewayAsker(Asker):
             raise AskFailed("The gateway sent an event beyond all bounds.") from error
 
     def _refusal(self, status: int, content: bytes) -> AskFailed:
-        return _failure(_json_object(content)) or AskFailed(f"{self._base_url} answered HTTP {status}.")
+        return _failure(_json_object(content)) or AskFailed(f"{self._shown} answered HTTP {status}.")
 
     def _lost(self, error: httpx2.TransportError) -> AskFailed:
         match error:
             case httpx2.ConnectError() | httpx2.ConnectTimeout():
-                return AskFailed(f"The gateway at {self._base_url} cannot be reached: {error or 'it does not answer'}.")
+                return AskFailed(f"The gateway at {self._shown} cannot be reached: {error or 'it does not answer'}.")
             case httpx2.TimeoutException():
-                return AskFailed(f"The gateway at {self._base_url} did not answer in time.")
+                return AskFailed(f"The gateway at {self._shown} did not answer in time.")
             case _:
                 return AskFailed("The connection to the gateway broke; ask again.")
 

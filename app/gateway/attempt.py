@@ -305,7 +305,7 @@ class Attempts:
                         begun = begun or speaks
                         if not (begun and said):
                             continue
-                        self._meter.answered_as(translator.backend_request_id)
+                        self._meter.answered_as(self._discretion.told_id(translator.backend_request_id))
                         yield said
                         if isinstance(said[-1], Finish):
                             return

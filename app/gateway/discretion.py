@@ -24,6 +24,9 @@ _CODE_CHARS = 64
 _DETAIL_CHARS = 600
 _PACKED = re.compile(r"(?:[A-Za-z0-9+/_-]|%2B|%2F){40,}(?:=|%3D)*")
 """Base64, as of a picture, or digits of a signature."""
+_PLAIN_ID = re.compile(r"[A-Za-z0-9_.:@-]{1,64}")
+_SECRET_CHARS = 8
+"""Shorter ones stand in many an id by chance."""
 _CREDENTIAL_CHARS = 16
 _PROOFS = frozenset({"authorization", "api-key", "x-api-key", "x-acs-security-token", "x-bce-security-token"})
 
@@ -31,13 +34,15 @@ _PROOFS = frozenset({"authorization", "api-key", "x-api-key", "x-acs-security-to
 class Discretion(Guarded):
     """Of one attempt."""
 
-    __slots__ = ("_secrets", "_texts", "_went_out")
+    __slots__ = ("_given_id", "_secrets", "_texts", "_told_id", "_went_out")
 
     def __init__(self, route: Route) -> None:
         options = route.backend.options
         self._secrets: list[str] = [] if options is None else [*options.secrets]
         self._texts: list[str] = []
         self._went_out: tuple[str, Mapping[str, str]] = ("", {})
+        self._given_id: str | None = None
+        self._told_id: str | None = None
 
     def asked(self, request: ChatRequest) -> None:
         """Remembers what the caller said; of a long conversation, the newest."""
@@ -63,6 +68,17 @@ class Discretion(Guarded):
             fault.detail = self.told(fault.detail[: 4 * _DETAIL_CHARS])[:_DETAIL_CHARS]
             if fault.backend_code is not None:
                 fault.backend_code = self.told(fault.backend_code[: 4 * _CODE_CHARS])[:_CODE_CHARS]
+
+    def told_id(self, given: str | None) -> str | None:
+        """A backend's id of its answer. Most are short and plain, and are looked at no closer."""
+        if given is not self._given_id:
+            self._given_id = given
+            self._told_id = given if given is None or self._is_plain(given) else self.told(given)
+        return self._told_id
+
+    def _is_plain(self, given: str) -> bool:
+        holds_secret = any(secret in given for secret in self._secrets if len(secret) >= _SECRET_CHARS)
+        return not holds_secret and _PLAIN_ID.fullmatch(given) is not None
 
     def told(self, words: str) -> str:
         """The words without credentials and without what the caller said."""

@@ -56,6 +56,13 @@ def _events(said: str) -> Reply:
     return Reply(200, {"content-type": "text/event-stream"}, [f"data: {error}\n\n".encode()])
 
 
+def _good(said: str) -> Reply:
+    """An answer, with what is said for its id."""
+    choice = {"index": 0, "message": {"role": "assistant", "content": "ok"}, "finish_reason": "stop"}
+    body = {"id": said, "log_id": said, "requestId": said, "object": "chat.completion", "choices": [choice]}
+    return Reply(200, {"content-type": "application/json"}, [json.dumps(body).encode()])
+
+
 VOICES: Sequence[Voice] = (
     _json_error(400),
     _json_error(401),
@@ -70,6 +77,7 @@ VOICES: Sequence[Voice] = (
     _events,
     _raw,
     _status_line,
+    _good,
 )
 
 

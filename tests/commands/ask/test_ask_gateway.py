@@ -187,6 +187,17 @@ def test_gateway_that_hangs_up_at_once_is_one_line(lab: Lab) -> None:
     assert_failed(ended, 1, "cannot be reached")
 
 
+@pytest.mark.parametrize("status", [200, 404])
+def test_credentials_in_the_base_url_are_not_printed(lab: Lab, status: int) -> None:
+    """They go out as HTTP Basic in place of a key, as a proxy before the gateway may want them."""
+    lab.picture("cat.png")
+    with Upstream().in_thread() as upstream:
+        ScriptedGateway(upstream).models = openai.reply({"object": "list", "data": []}, status)
+        ended = lab.ask("cat.png", "--base-url", upstream.url.replace("://", "://u:hush%2F@"))
+    assert upstream.url in ended.err
+    assert "hush" not in ended.err
+
+
 def _hang_up(server: socket.socket) -> None:
     with suppress(OSError):  # the test closes the server
         while True:
