@@ -13,7 +13,7 @@ from starlette.types import Receive
 
 from app.api.intake import Place
 from app.api.schemas import ChatBody
-from app.core.errors import GatewayError, InvalidRequest, PayloadTooLarge, UnsupportedMediaType, shown
+from app.core.errors import InvalidRequest, PayloadTooLarge, UnsupportedMediaType, shown
 
 MAX_DEPTH = 64
 MAX_KEYS = 20_000
@@ -24,6 +24,7 @@ MAX_DIGITS = 400
 """In a row, of a number; the largest there is for most readers has 309. A machine word apart, numbers take time by the
 square of their length to be read and written, and all else stands still for it."""
 OFF_LOOP_BYTES = 256 * 1024
+_MIB = 1024 * 1024
 
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _LONG_NUMBER = re.compile(rb"(?<![0-9])[0-9]{%d}" % (MAX_DIGITS + 1))
@@ -61,7 +62,7 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes:
     while more:
         size = max(size, came)
         if size > max_bytes:
-            raise _too_large(max_bytes)
+            raise too_large(max_bytes)
         place.hold(size)
         message = await receive()
         if message["type"] == "http.disconnect":
@@ -71,16 +72,18 @@ async def read_body(receive: Receive, headers: Mapping[bytes, bytes], max_bytes:
         pieces.append(piece)
         more = message.get("more_body", False)
     if came > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     if came <= OFF_LOOP_BYTES:
         return b"".join(pieces)
     async with place.at_work:
         return await asyncio.to_thread(b"".join, pieces)
 
 
-def _too_large(max_bytes: int) -> GatewayError:
-    mib = max_bytes // (1024 * 1024)
-    return PayloadTooLarge(f"The request body is larger than {mib} MiB; send fewer or smaller pictures.")
+def too_large(max_bytes: int) -> PayloadTooLarge:
+    """What is told of a body over its bound."""
+    if max_bytes < _MIB:
+        return PayloadTooLarge(f"The request body is larger than {max_bytes // 1024} KiB; send a smaller one.")
+    return PayloadTooLarge(f"The request body is larger than {max_bytes // _MIB} MiB; send fewer or smaller pictures.")
 
 
 def check_headers(headers: Mapping[bytes, bytes]) -> None:

@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from typing_extensions import override
 
-from app.api.body import check_headers, check_object
+from app.api.body import check_headers, check_object, too_large
 from app.api.deps import header_map
 
 MAX_BYTES = 64 * 1024
@@ -38,7 +38,7 @@ async def _checked(request: Request) -> Request:
     Raises:
         UnsupportedMediaType: it is packed, or a form with parts.
         InvalidRequest: it is no JSON object.
-        HTTPException: it is over the bound.
+        PayloadTooLarge: it is over the bound.
     """
     headers = request.scope["headers"]
     check_headers(header_map(headers))
@@ -57,7 +57,7 @@ class _BoundedRequest(Request):
                 async for piece in self.stream():
                     data += piece
                     if len(data) > MAX_BYTES:
-                        raise HTTPException(413)
+                        raise too_large(MAX_BYTES)
             except ClientDisconnect as error:  # there is nobody left to tell
                 raise HTTPException(400) from error
             self._body = bytes(data)

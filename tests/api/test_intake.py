@@ -175,3 +175,4 @@ def test_served_plugin_and_bills_are_counted_too(narrow: Served) -> None:
 def test_administrators_bodies_are_bounded_before_their_key_is_looked_at(narrow: Served) -> None:
     answer = narrow.client.post("/admin/keys", content=b"x" * 100_000, headers={"authorization": "Bearer nobody"})
     assert answer.status_code == 413
+    assert "64 KiB" in answer.json()["error"]["message"]

@@ -121,6 +121,7 @@ def test_oversized_form_is_refused(vendor: Vendor) -> None:
     with vendor.stranger() as client:
         answer = client.post("/oauth/2.0/token", data={"client_id": "x" * 70_000})
     assert (answer.status_code, answer.json()["error"]) == (413, "invalid_request")
+    assert "64 KiB" in answer.json()["error_description"]
 
 
 def test_token_opens_the_door(vendor: Vendor, upstream: Upstream) -> None:
