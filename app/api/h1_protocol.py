@@ -43,6 +43,8 @@ _END_OF_HEAD = b"\r\n\r\n"
 _VERSIONS = frozenset({"1.0", "1.1"})
 _HEAD_BYTES = 8192
 _MAX_HEAD_BYTES = 64 * 1024
+_LINE_BYTES = 4  # of a header besides its name and value
+_LONG_HEAD = "its head is larger than 64 KiB."
 _WRITE_HIGH_BYTES = 1024
 _WRITE_LOW_BYTES = 256
 _UNSENT_BYTES = 64 * 1024
@@ -154,7 +156,7 @@ class Http1Protocol(HttpToolsProtocol):
             self._arrival.head()
         super().data_received(data)
         if self._head_bytes > _MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response("its head is larger than 64 KiB.")
+            self.send_400_response(_LONG_HEAD)
         if self._discards and not self.transport.is_closing():
             self.flow.wait_for_turn()
 
@@ -202,6 +204,7 @@ class Http1Protocol(HttpToolsProtocol):
         version = self.parser.get_http_version()
         if version not in _VERSIONS:
             raise HttpParserError("unknown version")  # which is answered as all that cannot be read
+        self._check_size()
         self._check_host(version)
         if version == "1.0":
             self.expect_100_continue = False  # it knows of no interim answers
@@ -220,6 +223,13 @@ class Http1Protocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._arrival.grew(len(body))
         super().on_body(body)
+
+    def _check_size(self) -> None:
+        """A head that came in one piece was not counted while it grew."""
+        lines_bytes = sum(len(name) + len(value) + _LINE_BYTES for name, value in self.headers)
+        if len(self.url) + lines_bytes > _MAX_HEAD_BYTES:
+            self.send_400_response(_LONG_HEAD)
+            raise HttpParserError("long head")
 
     def _check_host(self, version: str) -> None:
         hosts = [value for name, value in self.headers if name == b"host"]

@@ -39,6 +39,14 @@ def test_endless_head_is_cut_off(served: Served, piece: bytes) -> None:
     assert said_to(served, b"GET / HTTP/1.1\r\nX: ", *[piece] * 100)[:12] in (b"HTTP/1.1 400", b"")
 
 
+@pytest.mark.parametrize("line", ["X: a", f"X: {'a' * 1000}"])
+def test_long_head_is_refused_in_however_few_pieces_it_comes(served: Served, upstream: Upstream, line: str) -> None:
+    lines = [line] * (80_000 // len(line))
+    answer = said_to(served, head(served, f"Content-Length: {len(BODY)}", *lines) + BODY)
+    assert answer[:12] in (b"HTTP/1.1 400", b"")  # nothing, where the connection ended while we still wrote
+    assert upstream.requests == []
+
+
 def test_endless_trailers_are_cut_off(served: Served, upstream: Upstream) -> None:
     body = b"%x\r\n%b\r\n0\r\n" % (len(BODY), BODY)
     said_to(served, head(served, "Transfer-Encoding: chunked"), body, *[b"X: a\r\n" * 10_000] * 100)
