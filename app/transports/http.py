@@ -10,6 +10,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import aiohttp
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 from typing_extensions import override
 from yarl import URL
 
@@ -78,6 +81,19 @@ def _no_answer(backend: str, detail: str, *, retryable: bool) -> BackendProtocol
 def _target(url: str) -> URL:
     """Where a call goes. Escapes are left alone: `%2A` and `*` mean the same, but only one of them was signed."""
     return URL(url, encoded="%" in url and url.isascii())
+
+
+class _Connections(aiohttp.TCPConnector):
+    """The connections to a backend. One on which something came that nobody had asked for is not used again: aiohttp
+    would take that for the answer to the next question, which is another caller's."""
+
+    @override
+    async def connect(self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            if connection.protocol is None or not connection.protocol.should_close:
+                return connection
+            connection.close()
 
 
 def _take_in_sips(response: aiohttp.ClientResponse) -> None:
@@ -278,7 +294,7 @@ class HttpTransport(Transport):
         if session is None:
             session = self._sessions[backend] = aiohttp.ClientSession(
                 # limit=0: how many calls a backend takes is the catalogue's to say, not the pool's
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=narrow_socket),
+                connector=_Connections(limit=0, keepalive_timeout=_KEEP_ALIVE_S, socket_factory=narrow_socket),
                 read_bufsize=_READ_BYTES,
                 auto_decompress=False,
                 cookie_jar=aiohttp.DummyCookieJar(),

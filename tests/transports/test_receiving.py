@@ -131,6 +131,25 @@ async def test_connection_is_used_again_after_an_answer_was_sipped(transport: Ht
         assert up.connections == 1
 
 
+async def test_answer_that_nobody_asked_for_is_not_the_next_callers(transport: HttpTransport) -> None:
+    def said(word: str) -> bytes:
+        body = b'"%b"' % word.encode()
+        return b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+
+    over, sent = Gate(), Gate()
+    async with Upstream() as up:
+        up.answer(Reply(200, {}, [said("first"), over, said("again"), sent], "raw"), openai.reply("second"))
+        call = HttpCall("POST", up.url, {}, b"{}")
+        for word in ("first", "second"):
+            async with transport.open(call, backend="test-backend", connect_s=5.0) as opened:
+                got: list[Frame] = []
+                await _gathered(opened.frames(), got)
+            assert [frame.data for frame in got] == [b'"%b"' % word.encode()]
+            over.open()
+            await sent.reached()
+        assert up.connections == 2
+
+
 @pytest.mark.parametrize("end", [Cut(), Cut(reset=True)], ids=["an end", "a reset"])
 async def test_what_came_before_a_connection_broke_is_read_before_the_fault(transport: HttpTransport, end: Cut) -> None:
     sent = [openai.event({"text": f"{number:03} {'word ' * 30}"}) for number in range(5)]
@@ -177,8 +196,10 @@ async def test_event_much_larger_than_a_sip_comes_whole_between_small_ones(trans
 
 
 @pytest.mark.parametrize("end", [[], [Cut()]], ids=["held open", "closed"])
-async def test_body_that_turns_out_to_be_no_http_is_broken_off_at_once(end: list[Gate | Cut]) -> None:
-    transport, gate, event = HttpTransport(), Gate(), openai.event("a word")
+async def test_body_that_turns_out_to_be_no_http_is_broken_off_at_once(
+    transport: HttpTransport, end: list[Gate | Cut]
+) -> None:
+    gate, event = Gate(), openai.event("a word")
     head = b"HTTP/1.1 200 Scripted\r\ntransfer-encoding: chunked\r\ncontent-type: text/event-stream\r\n\r\n"
     first = b"%x\r\n%b\r\n" % (len(event), event)
     steps = [head + first, gate, b"zz\r\nno chunk\r\n", *(end or [Gate()])]
@@ -192,4 +213,3 @@ async def test_body_that_turns_out_to_be_no_http_is_broken_off_at_once(end: list
             with pytest.raises(BackendProtocolError, match="broke off its answer") as caught:
                 await anext(frames)
             assert caught.value.retryable
-    await transport.aclose()
