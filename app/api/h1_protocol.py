@@ -172,7 +172,11 @@ class Http1Protocol(HttpToolsProtocol):
             self._refuse(InvalidRequest(f"The request could not be read: {msg}"))
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answers what never became a request of the app, so what the edge adds stands here; and closes."""
+        """Answers what never became a request of the app, so what the edge adds stands here; and closes. Where another
+        request is being answered it says nothing: that would be read as a part of the answer, or as the answer."""
+        if self._is_owed_an_answer():
+            self._close()
+            return
         status = status_of(error)
         body = msgspec.json.encode(error_object(error, language_in(self.headers or ())))
         lines = [
@@ -185,6 +189,12 @@ class Http1Protocol(HttpToolsProtocol):
         ]
         self.transport.write(b"\r\n".join(lines) + _END_OF_HEAD + body)
         self._close()
+
+    def _is_owed_an_answer(self) -> bool:
+        running = self._running
+        if running is None or running.response_complete:
+            return False
+        return running.response_started or not running.more_body
 
     @override
     def on_message_begin(self) -> None:

@@ -90,3 +90,24 @@ def test_answers_to_requests_sent_ahead_come_one_after_the_other(patient: Served
             said += connection.recv(16384)
     assert [said.count(word.encode()) for word in words] == [1] * len(words)
     assert sorted(words, key=lambda word: said.index(word.encode())) == words
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["after its first word", "before it"])
+def test_rubbish_behind_a_request_ends_its_answer_and_stands_in_none(
+    patient: Served, upstream: Upstream, begun: bool
+) -> None:
+    gate = Gate()
+    upstream.answer(openai.stream("word", gate) if begun else openai.stream(gate))
+    said = b""
+    with asked(patient) as connection:
+        gate.wait_reached()
+        while begun and b"word" not in said:
+            said += connection.recv(16384)
+        connection.sendall(b"\x00rubbish\r\n\r\n")
+        while data := connection.recv(16384):
+            said += data
+    assert (b"word" in said) is begun
+    assert b" 400 " not in said
+    assert b"[DONE]" not in said
+    [request] = upstream.wait_for_requests(1)
+    request.wait_closed(2)
