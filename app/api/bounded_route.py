@@ -20,13 +20,16 @@ _JSON = (_CONTENT_TYPE, b"application/json")
 
 
 class BoundedRoute(APIRoute):
-    """A route whose body is a JSON object of `MAX_BYTES` at most."""
+    """A route whose body is a JSON object of `MAX_BYTES` at most, read once its dependencies have let the caller in."""
 
     @override
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
+            for door in self.dependencies:
+                if door.dependency is not None:
+                    await door.dependency(request)
             return await handler(await _checked(request))
 
         return bounded

@@ -59,11 +59,13 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_only_administrators_are_let_in(site: Served, method: str, path: str) -> None:
+@pytest.mark.parametrize("body", [b"{}", b"{no json", b" " * 70_000], ids=["sound", "malformed", "too large"])
+def test_only_administrators_are_let_in(site: Served, method: str, path: str, body: bytes) -> None:
     plain, _ = site.new_key()
-    error = refused(site.client.request(method, path, headers={"authorization": f"Bearer {plain}"}, json={}), 403)
+    headers = {"authorization": f"Bearer {plain}"}
+    error = refused(site.client.request(method, path, headers=headers, content=body), 403)
     assert (error["code"], "admin key" in error["message"]) == ("permission_denied", True)
-    assert refused(httpx2.request(method, site.url + path, json={}), 401)["code"] == "invalid_api_key"
+    assert refused(httpx2.request(method, site.url + path, content=body), 401)["code"] == "invalid_api_key"
 
 
 def test_routes_of_the_page_are_those_that_are_tested(site: Served) -> None:
