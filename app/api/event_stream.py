@@ -95,7 +95,7 @@ class EventStream:
             self._end()
 
     def _end(self) -> None:
-        if self._writer is not None:
+        if self._writer is not None and not self._ended:  # once: it may be booking what the caller left behind
             self._ended = True
             self._writer.cancel()
 
