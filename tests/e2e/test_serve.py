@@ -28,7 +28,7 @@ HI = {"model": "openai-vision", "messages": [{"role": "user", "content": "hi"}]}
 
 def client_of(gateway: RunningGateway) -> httpx2.Client:
     header = {"authorization": f"Bearer {gateway.key}"}
-    return httpx2.Client(base_url=gateway.root_url, headers=header, timeout=60, trust_env=False)
+    return httpx2.Client(base_url=gateway.root_url, headers=header, timeout=120, trust_env=False)
 
 
 def picture_question(name: str) -> bytes:
@@ -193,18 +193,18 @@ def test_crash_of_the_ocr_worker_costs_one_request(own: tuple[Path, dict[str, st
 
 
 def test_waiting_for_ones_turn_does_not_run_down_the_clock(own: tuple[Path, dict[str, str]]) -> None:
-    # fourteen readings of a picture, one after the other, with eight seconds for each first word: about 10 s
+    # ten readings of a picture, one after the other, with six seconds for each first word: about 8 s
     models, environment = own
     with (
-        running_gateway(models.parent / "data", {**environment, "TUWEN_FIRST_EVENT_S": "8"}) as gateway,
+        running_gateway(models.parent / "data", {**environment, "TUWEN_FIRST_EVENT_S": "6"}) as gateway,
         client_of(gateway) as client,
-        ThreadPoolExecutor(14) as callers,
+        ThreadPoolExecutor(10) as callers,
     ):
         question = picture_question("receipt.jpg")
         while client.post("/v1/chat/completions", content=question).status_code != 200:
             pass  # the engine is loading, which on a busy machine takes longer than a first word may
-        answers = callers.map(lambda _: client.post("/v1/chat/completions", content=question), range(14))
-        assert [answer.status_code for answer in answers] == [200] * 14
+        answers = callers.map(lambda _: client.post("/v1/chat/completions", content=question), range(10))
+        assert [answer.status_code for answer in answers] == [200] * 10
 
 
 def test_engine_lives_outside_the_gateway(gateway: RunningGateway) -> None:
