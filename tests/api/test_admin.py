@@ -209,7 +209,8 @@ def test_forms_and_packed_bodies_are_415(site: Served, header: str, value: str) 
 @pytest.mark.parametrize(("method", "under"), [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("GET", "/top-ups")])
 def test_key_that_is_not_there_is_404(site: Served, method: str, under: str) -> None:
     body = {"json": {"rpm": 1}} if method == "PATCH" else {}
-    error = refused(site.client.request(method, f"/admin/keys/key_0{under}", **body), 404)  # type: ignore[arg-type]
+    answer = site.client.request(method, f"/admin/keys/key_0{under}", **body)  # type: ignore[arg-type] # of a table
+    error = refused(answer, 404)
     assert "key_0" in error["message"]
 
 

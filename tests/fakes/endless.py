@@ -99,7 +99,8 @@ class _Connection(asyncio.Protocol):
             if head.startswith(b"GET /__admin/open"):
                 self._admin()
                 return
-            self._left_bytes = int(re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)[1])  # type: ignore[index]
+            length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
+            self._left_bytes = int(length[1])  # type: ignore[index] # the gateway always says it
             self._kept = b""
         self._kept += data[: _KEPT_BYTES - len(self._kept)]
         self._left_bytes -= len(data)

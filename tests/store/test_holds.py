@@ -50,9 +50,9 @@ async def test_money_is_set_aside_together_with_the_row(store: SqlStore) -> None
 async def test_bound_carries_all_of_it_and_not_a_micro_more(store: SqlStore, span: str) -> None:
     await add_key(store, **{f"{span}_micros": 100})
     assert await store.hold(order("first", 60)) is None
-    assert await store.hold(order("too-much", 41)) == HoldRefusal(span, 40)  # type: ignore[arg-type]
+    assert await store.hold(order("too-much", 41)) == HoldRefusal(span, 40)  # type: ignore[arg-type] # of a table
     assert await store.hold(order("just-fits", 40)) is None
-    assert await store.hold(order("one-micro", 1)) == HoldRefusal(span, 0)  # type: ignore[arg-type]
+    assert await store.hold(order("one-micro", 1)) == HoldRefusal(span, 0)  # type: ignore[arg-type] # of a table
     assert await sums(store) == (0, 100)
 
 

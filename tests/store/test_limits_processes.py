@@ -26,7 +26,7 @@ def spans_seen(task: str, url: str, *, span_s: float, limit: int, for_s: float) 
     return sorted((float(begun), float(ended)) for begun, ended in map(str.split, lines))
 
 
-def test_three_processes_admit_the_limit_in_every_span_and_no_more(redis_url: str) -> None:  # noqa: F811
+def test_three_processes_admit_the_limit_in_every_span_and_no_more(redis_url: str) -> None:  # noqa: F811 - a fixture
     """Its seconds are those of three interpreters that start, and of spans enough to see the window slide."""
     span_s, limit = 1.0, 60
     seen = spans_seen("windows", redis_url, span_s=span_s, limit=limit, for_s=3.5 * span_s)
@@ -43,7 +43,7 @@ def test_turns_of_three_processes_are_shared(redis_url: str) -> None:  # noqa: F
     assert len(seen) > 40
 
 
-async def test_slots_of_a_crashed_node_free_themselves(redis_url: str) -> None:  # noqa: F811
+async def test_slots_of_a_crashed_node_free_themselves(redis_url: str) -> None:  # noqa: F811 - a fixture
     dead = await crashed(redis_url, lease_s=0.6)
     admitted(await dead.windows.enter(place(1)))
     given(await dead.turns.try_enter(scope(slots=1), ticket()))
@@ -62,7 +62,7 @@ async def test_slots_of_a_living_node_are_kept(redis_url: str) -> None:  # noqa:
         assert isinstance(await other.windows.enter(place(1)), Refused)
 
 
-async def test_ticket_of_a_crashed_node_holds_nobody_up(redis_url: str) -> None:  # noqa: F811
+async def test_ticket_of_a_crashed_node_holds_nobody_up(redis_url: str) -> None:  # noqa: F811 - a fixture
     async with node(redis_url) as alive, node(redis_url) as dying:
         turn = given(await alive.turns.try_enter(scope(slots=1), ticket()))
         # asked for as by a node that dies right after
@@ -71,7 +71,7 @@ async def test_ticket_of_a_crashed_node_holds_nobody_up(redis_url: str) -> None:
         given(await alive.turns.wait(scope(slots=1), ticket(), 10))
 
 
-async def test_request_cancelled_while_it_asks_takes_no_place(redis_url: str) -> None:  # noqa: F811
+async def test_request_cancelled_while_it_asks_takes_no_place(redis_url: str) -> None:  # noqa: F811 - a fixture
     async with node(redis_url) as one:
         at = scope(slots=1)
         asking = [asyncio.create_task(one.windows.enter(place(1)))]
