@@ -7,7 +7,8 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -131,9 +132,23 @@ class Site:
     def ask(self, method: str, path: str, **how: object) -> httpx2.Response:
         """One request; its answer is kept, headers included."""
         answer = self.client.request(method, path, **how)  # type: ignore[arg-type]  # checked by what is called
-        head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
-        self.keep(f"answer to {method} {path.partition('?')[0][:15]}", f"{head}\n".encode() + answer.content)
+        self._keep_answer(answer)
         return answer
+
+    def chat(self, bodies: Sequence[object], headers: Mapping[str, str]) -> None:
+        """Chat requests at once, for each waits before it asks its backend again; their answers are kept."""
+
+        def asked(body: object) -> httpx2.Response:
+            return self.client.post("/v1/chat/completions", json=body, headers=headers)
+
+        with ThreadPoolExecutor(len(bodies)) as pool:
+            for answer in pool.map(asked, bodies):
+                self._keep_answer(answer)
+
+    def _keep_answer(self, answer: httpx2.Response) -> None:
+        head = "\n".join(f"{name}: {value}" for name, value in answer.headers.items())
+        name = f"answer to {answer.request.method} {answer.request.url.path[:15]}"
+        self.keep(name, f"{head}\n".encode() + answer.content)
 
     def run(self, *words: str, environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[bytes]:
         """A command, whatever becomes of it; what it prints is kept."""

@@ -39,22 +39,17 @@ def question(model: str, *, stream: bool, **fields: Any) -> dict[str, Any]:
 def ask_all(site: Site, headers: dict[str, str]) -> None:
     """Every backend in every voice, streamed and whole by turns."""
     models = [f"canary-{backend}" for backend in site.backends]
-    for number, voice in enumerate(VOICES):
-        site.parrot.voice = voice
-        for model, begins in itertools.product(models, range(5)):
-            if (number + begins) % 2 and number > 4:  # the odd voices are all the same to what they begin with
-                continue
-            site.parrot.begins = begins
-            body = question(model, stream=begins % 2 == 0)
-            site.ask("POST", "/v1/chat/completions", json=body, headers=headers)
+    for (number, voice), begins in itertools.product(enumerate(VOICES), range(5)):
+        if (number + begins) % 2 and number > 4:  # the odd voices are all the same to what they begin with
+            continue
+        site.parrot.voice, site.parrot.begins = voice, begins
+        site.chat([question(model, stream=begins % 2 == 0) for model in models], headers)
     site.parrot.gives_tokens = False
-    for model, voice in itertools.product(("canary-chatocr", "canary-baidu_ocr"), VOICES):
+    for voice in VOICES:
         site.parrot.voice = voice
-        site.ask("POST", "/v1/chat/completions", json=question(model, stream=False), headers=headers)
-    for backend, suffix in itertools.product(site.backends, ("-lost", "-tls")):
-        site.ask(
-            "POST", "/v1/chat/completions", json=question(f"canary-{backend}{suffix}", stream=True), headers=headers
-        )
+        site.chat([question(model, stream=False) for model in ("canary-chatocr", "canary-baidu_ocr")], headers)
+    out_of_reach = itertools.product(models, ("-lost", "-tls"))
+    site.chat([question(f"{model}{suffix}", stream=True) for model, suffix in out_of_reach], headers)
 
 
 def go_wrong(site: Site, headers: dict[str, str]) -> None:
