@@ -92,7 +92,7 @@ def _upstream() -> Iterator[Upstream]:
 def _served(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder: Path = tmp_path_factory.mktemp("gateway")
     models = MODELS.format(url=_upstream.url, key=UPSTREAM_KEY)
-    with serving(folder, models, heartbeat_s=0.5, first_event_s=10, idle_s=10, max_body_bytes=4 * 1024 * 1024) as site:
+    with serving(folder, models, first_event_s=10, idle_s=10, max_body_bytes=4 * 1024 * 1024) as site:
         yield site
 
 
@@ -101,6 +101,13 @@ def upstream(_upstream: Upstream) -> Upstream:
     """The scripted upstream, its memory of requests empty."""
     _upstream.forget()
     return _upstream
+
+
+@pytest.fixture
+def eager(upstream: Upstream, tmp_path: Path) -> Iterator[Served]:
+    """Another, which soon tells who waits that it is still there."""
+    with serving(tmp_path, MODELS.format(url=upstream.url, key=UPSTREAM_KEY), heartbeat_s=0.1) as site:
+        yield site
 
 
 @pytest.fixture

@@ -200,11 +200,11 @@ def test_open_stream_keeps_no_picture(served: Served, upstream: Upstream) -> Non
     assert "second" in rest
 
 
-def test_silent_model_gets_headers_and_comments_meanwhile(served: Served, upstream: Upstream) -> None:
+def test_silent_model_gets_headers_and_comments_meanwhile(eager: Served, upstream: Upstream) -> None:
     gate = Gate()
     upstream.answer(openai.Reply(200, openai.SSE, [gate, *openai.stream("late").steps]))
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-    with served.client.stream("POST", "/v1/chat/completions", json=body) as response:
+    with eager.client.stream("POST", "/v1/chat/completions", json=body) as response:
         assert response.status_code == 200
         pieces = response.iter_text()
         read = ""
@@ -221,11 +221,11 @@ def test_fault_before_the_first_word_has_its_own_status(served: Served, upstream
     assert served.chat(stream=True).status_code == 503
 
 
-def test_fault_after_the_heartbeat_comes_in_band(served: Served, upstream: Upstream) -> None:
+def test_fault_after_the_heartbeat_comes_in_band(eager: Served, upstream: Upstream) -> None:
     gate = Gate()
     upstream.answer(openai.Reply(200, openai.SSE, [gate, b'data: {"error":{"message":"x","code":"internal"}}\n\n']))
     body = {"model": "m", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
-    with served.client.stream("POST", "/v1/chat/completions", json=body) as response:
+    with eager.client.stream("POST", "/v1/chat/completions", json=body) as response:
         pieces = response.iter_text()
         read = next(pieces)
         gate.open()
@@ -233,7 +233,7 @@ def test_fault_after_the_heartbeat_comes_in_band(served: Served, upstream: Upstr
     error = json.loads(events_of(read)[-1])["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert "[DONE]" not in read
-    assert served.row(response.headers["x-request-id"]).outcome == "failed"
+    assert eager.row(response.headers["x-request-id"]).outcome == "failed"
 
 
 def test_broken_stream_keeps_its_text_and_never_looks_whole(served: Served, upstream: Upstream) -> None:

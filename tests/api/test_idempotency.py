@@ -32,7 +32,7 @@ def _upstream() -> Iterator[Upstream]:
 @pytest.fixture(scope="module")
 def _served(_upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     models, bounds = MODELS.format(url=_upstream.url), {"answer_max_bytes": ANSWER_MAX_BYTES}
-    with serving(tmp_path_factory.mktemp("gateway"), models, heartbeat_s=0.5, **bounds) as site:
+    with serving(tmp_path_factory.mktemp("gateway"), models, **bounds) as site:
         yield site
 
 

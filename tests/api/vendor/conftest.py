@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -130,13 +131,24 @@ def _upstream() -> Iterator[Upstream]:
 
 @pytest.fixture(scope="package")
 def _vendor(_upstream: Upstream, pictures: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendor]:
-    folder: Path = tmp_path_factory.mktemp("vendor")
-    allowed = (f"127.0.0.1/32:{pictures}",)
-    models = MODELS.format(url=_upstream.url)
-    with serving(folder, models, heartbeat_s=0.5, fetch_allow=allowed, max_body_bytes=1024 * 1024) as served:
-        record = asyncio.run(key_of(served.settings.data_dir))
-        vendor = Vendor(served, record.id, f"http://127.0.0.1:{pictures}")
+    with _before(_upstream, pictures, tmp_path_factory.mktemp("vendor")) as vendor:
         vendor.ask("local-ocr-vision")  # loads the engine
+        yield vendor
+
+
+@contextmanager
+def _before(upstream: Upstream, pictures: int, folder: Path, **settings: Any) -> Iterator[Vendor]:
+    allowed = (f"127.0.0.1/32:{pictures}",)
+    models = MODELS.format(url=upstream.url)
+    with serving(folder, models, fetch_allow=allowed, max_body_bytes=1024 * 1024, **settings) as served:
+        record = asyncio.run(key_of(served.settings.data_dir))
+        yield Vendor(served, record.id, f"http://127.0.0.1:{pictures}")
+
+
+@pytest.fixture
+def eager(upstream: Upstream, pictures: int, tmp_path: Path) -> Iterator[Vendor]:
+    """Another, which soon tells who waits that it is still there."""
+    with _before(upstream, pictures, tmp_path, heartbeat_s=0.1) as vendor:
         yield vendor
 
 

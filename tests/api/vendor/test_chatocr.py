@@ -114,12 +114,12 @@ def test_verbose_stream_begins_with_an_echo_that_holds_the_answer(vendor: Vendor
     assert vendor.served.booked(response).model == "chatocr-vision"
 
 
-def test_silent_stream_is_kept_alive_by_empty_lines_and_nothing_else(vendor: Vendor, upstream: Upstream) -> None:
+def test_silent_stream_is_kept_alive_by_empty_lines_and_nothing_else(eager: Vendor, upstream: Upstream) -> None:
     """The vendor's SDK takes any line that does not begin with `data: ` for a fault."""
     gate = Gate()
     upstream.answer(openai.stream(gate, "late"))
     body = {"query": "q", "fileurl": PICTURE, "stream": True}
-    with vendor.served.client.stream("POST", f"{PLUGIN}/seer/", json=body) as response:
+    with eager.served.client.stream("POST", f"{PLUGIN}/seer/", json=body) as response:
         lines = response.iter_lines()
         assert [next(lines), next(lines)] == ["", ""]
         gate.open()
@@ -325,11 +325,11 @@ def test_fault_in_mid_stream_is_a_packet_and_the_end(vendor: Vendor, upstream: U
     assert vendor.served.booked(response).outcome == "failed"
 
 
-def test_fault_after_the_headers_had_to_go_is_a_packet(vendor: Vendor, upstream: Upstream) -> None:
+def test_fault_after_the_headers_had_to_go_is_a_packet(eager: Vendor, upstream: Upstream) -> None:
     gate = Gate()
     upstream.answer(Reply(200, openai.SSE, [gate, Cut()]), Reply(200, openai.SSE, [Cut()]))
     body = {"query": "q", "fileurl": PICTURE, "stream": True}
-    with vendor.served.client.stream("POST", f"{PLUGIN}/seer/", json=body) as response:
+    with eager.served.client.stream("POST", f"{PLUGIN}/seer/", json=body) as response:
         lines = response.iter_lines()
         assert next(lines) == ""
         gate.open()
